@@ -1,0 +1,3 @@
+//! The `keelbox` program.
+#![forbid(unsafe_code)]
+fn main() {}
