@@ -1,0 +1,1 @@
+//! Extended attributes and whole-file-system calls.
