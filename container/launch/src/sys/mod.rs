@@ -2,6 +2,7 @@
 
 pub mod calls;
 pub mod message;
+pub mod namespace;
 mod numbers;
 pub mod raw;
 pub mod xattr;
