@@ -466,6 +466,8 @@ steps! {
         rows: u32,
         /// Columns.
         columns: u32,
+        /// The user who owns the terminal.
+        user: u32,
     }
     /// Gives signals their default action and unblocks all.
     68 Signals {}

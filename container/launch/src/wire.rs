@@ -107,8 +107,8 @@ pub struct Header {
 
 impl Header {
     const MAGIC: u32 = u32::from_ne_bytes(*b"kbx1");
-    /// The bytes of an encoded header.
-    pub const LENGTH: usize = 20;
+    /// What stands in the place of the magic number when the script is in a file; the script's length follows.
+    pub const PARCEL: u32 = u32::from_ne_bytes(*b"kbxf");
 }
 
 impl Encode for Header {

@@ -38,12 +38,9 @@ pub struct MountAttr {
 }
 
 macro_rules! call {
-    ($number:ident $(, $argument:expr)* $(,)?) => {{
-        let mut arguments = [0usize; 6];
-        let mut _next = 0;
-        $(arguments[_next] = $argument; _next += 1;)*
-        Call { number: nr::$number, arguments, lives: PhantomData }
-    }};
+    ($number:ident $(, $argument:expr)* $(,)?) => {
+        Call { number: nr::$number, arguments: super::raw::six([$($argument),*]), lives: PhantomData }
+    };
 }
 pub(super) use call;
 
@@ -133,6 +130,10 @@ impl<'a> Call<'a> {
     pub fn chdir(path: &'a CStr) -> Self {
         call!(CHDIR, text(path))
     }
+    /// `chroot(2)`.
+    pub fn chroot(path: &'a CStr) -> Self {
+        call!(CHROOT, text(path))
+    }
     /// `getcwd(2)`.
     pub fn getcwd(bytes: &'a mut [u8]) -> Self {
         call!(GETCWD, bytes.as_mut_ptr() as usize, bytes.len())
@@ -140,6 +141,10 @@ impl<'a> Call<'a> {
     /// `statx(2)` into a buffer of 256 bytes, the size of the kernel's structure.
     pub fn statx(directory: i32, path: &'a CStr, flags: i32, mask: u32, buffer: &'a mut [u64; 32]) -> Self {
         call!(STATX, fd(directory), text(path), flags as usize, mask as usize, buffer.as_mut_ptr() as usize)
+    }
+    /// `fstatfs(2)` into a buffer of 120 bytes, the size of the kernel's structure; its first word is the file system's magic.
+    pub fn fstatfs(descriptor: i32, buffer: &'a mut [u64; 15]) -> Self {
+        call!(FSTATFS, fd(descriptor), buffer.as_mut_ptr() as usize)
     }
     /// `umask(2)`.
     pub fn umask(mask: u32) -> Self {
@@ -204,9 +209,9 @@ impl<'a> Call<'a> {
     pub fn setns(descriptor: i32, kinds: u32) -> Self {
         call!(SETNS, fd(descriptor), kinds as usize)
     }
-    /// `setgroups(2)`.
-    pub fn setgroups(groups: &'a [u32]) -> Self {
-        call!(SETGROUPS, groups.len(), groups.as_ptr() as usize)
+    /// `setgroups(2)`; 4 bytes a group, in native order.
+    pub fn setgroups(groups: &'a [u8]) -> Self {
+        call!(SETGROUPS, groups.len() / 4, groups.as_ptr() as usize)
     }
     /// `setresgid(2)`, of the calling thread only.
     pub fn setresgid(real: u32, effective: u32, saved: u32) -> Self {
@@ -236,8 +241,8 @@ impl<'a> Call<'a> {
     pub fn nice(value: i32) -> Self {
         call!(SETPRIORITY, 0, 0, value as isize as usize)
     }
-    /// `sched_setattr(2)` of the calling thread; the first word of `attr` holds its size.
-    pub fn sched_setattr(attr: &'a [u32; 14]) -> Self {
+    /// `sched_setattr(2)` of the calling thread; `attr` is the structure of 48 bytes that `sched_setattr(2)` describes.
+    pub fn sched_setattr(attr: &'a [u8; 48]) -> Self {
         call!(SCHED_SETATTR, 0, attr.as_ptr() as usize, 0)
     }
     /// `sched_setaffinity(2)` of the calling thread.
@@ -248,10 +253,11 @@ impl<'a> Call<'a> {
     pub fn ioprio_set(priority: u32) -> Self {
         call!(IOPRIO_SET, 1, 0, priority as usize)
     }
-    /// `set_mempolicy(2)`; `nodes` is a bit mask of whole words.
-    pub fn set_mempolicy(mode: u32, nodes: &'a [u64]) -> Self {
-        let pointer = if nodes.is_empty() { 0 } else { nodes.as_ptr() as usize };
-        call!(SET_MEMPOLICY, mode as usize, pointer, nodes.len() * 64)
+    /// `set_mempolicy(2)`; `nodes` is a bit mask of whole 8-byte words.
+    pub fn set_mempolicy(mode: u32, nodes: &'a [u8]) -> Self {
+        let pointer = if nodes.len() < 8 { 0 } else { nodes.as_ptr() as usize };
+        // The kernel takes one bit less than it is told (mm/mempolicy.c, get_nodes).
+        call!(SET_MEMPOLICY, mode as usize, pointer, if pointer == 0 { 0 } else { nodes.len() / 8 * 64 + 1 })
     }
     /// `personality(2)`.
     pub fn personality(persona: u64) -> Self {
@@ -272,6 +278,14 @@ impl<'a> Call<'a> {
     /// `socket(2)`.
     pub fn socket(domain: i32, kind: i32, protocol: i32) -> Self {
         call!(SOCKET, domain as usize, kind as usize, protocol as usize)
+    }
+    /// `socketpair(2)`.
+    pub fn socketpair(domain: i32, kind: i32, ends: &'a mut [i32; 2]) -> Self {
+        call!(SOCKETPAIR, domain as usize, kind as usize, 0, ends.as_mut_ptr() as usize)
+    }
+    /// `ppoll(2)` of one descriptor: `pollfd` as two words, `timespec` as two.
+    pub fn ppoll(poll: &'a mut [i32; 2], time: &'a [i64; 2]) -> Self {
+        call!(PPOLL, poll.as_mut_ptr() as usize, 1, time.as_ptr() as usize, 0, 8)
     }
     /// `accept4(2)` without an address.
     pub fn accept4(descriptor: i32, flags: i32) -> Self {
@@ -297,6 +311,11 @@ impl<'a> Call<'a> {
     pub fn exit(code: i32) -> Self {
         call!(EXIT_GROUP, code as usize)
     }
+    /// `waitid(2)` with resource usage; `siginfo_t` is 128 bytes, `rusage` 144.
+    pub fn waitid(kind: usize, id: i32, information: &'a mut [i32; 32], options: usize, usage: &'a mut [i64; 18]) -> Self {
+        let (information, usage) = (information.as_mut_ptr() as usize, usage.as_mut_ptr() as usize);
+        call!(WAITID, kind, fd(id), information, options, usage)
+    }
     /// `pidfd_open(2)`, Linux 5.3.
     pub fn pidfd_open(pid: u32, flags: u32) -> Self {
         call!(PIDFD_OPEN, pid as usize, flags as usize)
@@ -312,6 +331,40 @@ impl<'a> Call<'a> {
     /// `memfd_create(2)`.
     pub fn memfd_create(name: &'a CStr, flags: u32) -> Self {
         call!(MEMFD_CREATE, text(name), flags as usize)
+    }
+}
+
+/// The pointers that `execve(2)` wants: to NUL-terminated strings, with a null pointer at the end.
+#[derive(Debug)]
+pub struct Pointers<'a> {
+    room: &'a mut [usize],
+    count: usize,
+    lives: PhantomData<&'a CStr>,
+}
+
+impl<'a> Pointers<'a> {
+    /// An empty list in `room`; `None` if there is not even room for its end.
+    pub fn new(room: &'a mut [usize]) -> Option<Self> {
+        *room.first_mut()? = 0;
+        Some(Self { room, count: 0, lives: PhantomData })
+    }
+
+    /// Appends `text`; `false` if there is no room.
+    pub fn push(&mut self, text: &'a CStr) -> bool {
+        let Some(end) = self.room.get_mut(self.count + 1) else { return false };
+        *end = 0;
+        if let Some(place) = self.room.get_mut(self.count) {
+            *place = text.as_ptr() as usize;
+        }
+        self.count += 1;
+        true
+    }
+}
+
+impl<'a> Call<'a> {
+    /// `execve(2)`: on success this program is no more.
+    pub fn execve(path: &'a CStr, arguments: &'a Pointers<'_>, environment: &'a Pointers<'_>) -> Self {
+        call!(EXECVE, text(path), arguments.room.as_ptr() as usize, environment.room.as_ptr() as usize)
     }
 }
 

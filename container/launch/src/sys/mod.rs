@@ -1,11 +1,17 @@
 //! The system calls: as data ([`Call`]), performed in one place, and as safe functions for the rest of the family.
 
-pub mod calls;
-pub mod message;
+pub(crate) mod birth;
+pub(crate) mod calls;
+pub(crate) mod clone;
+pub(crate) mod memory;
+pub(crate) mod message;
 pub mod namespace;
 mod numbers;
-pub mod raw;
+pub(crate) mod process;
+pub(crate) mod raw;
 pub mod xattr;
 
 pub use calls::{FilterProgram, MountAttr, OpenHow};
+pub use process::{Exit, open_inside, pidfd_open, remembered_status, send_signal, try_wait, wait};
+pub(crate) use process::is_root;
 pub use raw::{Call, Errno, Kernel, Linux};

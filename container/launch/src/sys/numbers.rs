@@ -9,8 +9,10 @@ pub(crate) use numbers::*;
 mod numbers {
     pub(crate) const ACCEPT4: usize = 288;
     pub(crate) const BPF: usize = 321;
+    pub(crate) const CAPGET: usize = 125;
     pub(crate) const CAPSET: usize = 126;
     pub(crate) const CHDIR: usize = 80;
+    pub(crate) const CHROOT: usize = 161;
     pub(crate) const CLONE: usize = 56;
     pub(crate) const CLONE3: usize = 435;
     pub(crate) const CLOSE: usize = 3;
@@ -97,8 +99,10 @@ mod numbers {
 mod numbers {
     pub(crate) const ACCEPT4: usize = 242;
     pub(crate) const BPF: usize = 280;
+    pub(crate) const CAPGET: usize = 90;
     pub(crate) const CAPSET: usize = 91;
     pub(crate) const CHDIR: usize = 49;
+    pub(crate) const CHROOT: usize = 51;
     pub(crate) const CLONE: usize = 220;
     pub(crate) const CLONE3: usize = 435;
     pub(crate) const CLOSE: usize = 57;

@@ -92,6 +92,17 @@ pub(crate) fn check(answer: isize) -> Result<usize, Errno> {
     }
 }
 
+/// The arguments that are given, and 0 for the rest.
+pub(super) const fn six<const GIVEN: usize>(given: [usize; GIVEN]) -> [usize; 6] {
+    let mut arguments = [0; 6];
+    let mut index = 0;
+    while index < GIVEN && index < arguments.len() {
+        arguments[index] = given[index];
+        index += 1;
+    }
+    arguments
+}
+
 /// A NUL-terminated string as an argument.
 pub(super) fn text(text: &CStr) -> usize {
     text.as_ptr() as usize

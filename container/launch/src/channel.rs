@@ -1,0 +1,90 @@
+//! The host's side of the control socket.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crate::launch::{Event, Failure};
+use crate::step::Wait;
+use crate::sys::message::{Ancillary, Message};
+use crate::sys::process::owned;
+use crate::sys::{Call, Errno, Kernel, Linux};
+use crate::wire::{Decode, Reader, Report};
+
+const MSG_NOSIGNAL: i32 = 0x4000;
+const MSG_CMSG_CLOEXEC: i32 = 0x4000_0000;
+
+/// Two ends of a line that keeps messages whole.
+pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    const AF_UNIX: i32 = 1;
+    const SOCK_SEQPACKET_CLOEXEC: i32 = 5 | 0o2_000_000;
+    let mut ends = [-1i32; 2];
+    Linux.perform(Call::socketpair(AF_UNIX, SOCK_SEQPACKET_CLOEXEC, &mut ends))?;
+    Ok((owned(ends[0] as usize)?, owned(ends[1] as usize)?))
+}
+
+/// Sends a script and its descriptors. The kernel keeps them until the stage takes them.
+pub(crate) fn send(socket: &OwnedFd, script: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut ancillary = Ancillary::new();
+    let numbers = descriptors.iter().map(AsRawFd::as_raw_fd);
+    let mut message = Message::outgoing(script, numbers, &mut ancillary);
+    match Linux.perform(Call::sendmsg(socket.as_raw_fd(), &mut message, MSG_NOSIGNAL)) {
+        Ok(_) => Ok(()),
+        // Longer than the socket's buffer takes in one piece (net.core.wmem_default): it goes as a file.
+        Err(Errno(libc::EMSGSIZE)) => crate::parcel::send(socket, script, descriptors),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Receives one report.
+pub(crate) fn receive(socket: &OwnedFd, patience: Option<Duration>) -> io::Result<Event> {
+    if let Some(patience) = patience {
+        await_readable(socket, patience)?;
+    }
+    let (mut bytes, mut ancillary) = ([0u8; Report::LENGTH], Ancillary::new());
+    let mut message = Message::incoming(&mut bytes, &mut ancillary);
+    let length = loop {
+        match Linux.perform(Call::recvmsg(socket.as_raw_fd(), &mut message, MSG_CMSG_CLOEXEC)) {
+            Err(Errno::EINTR) => {}
+            // The stage was killed with a message of ours unread.
+            Err(Errno(libc::ECONNRESET)) => break 0,
+            answer => break answer?,
+        }
+    };
+    let used = message.control_length();
+    let mut descriptors = ancillary.descriptors(used).map(|number| owned(number as usize));
+    if length == 0 {
+        return Ok(Event::Running);
+    }
+    let malformed = || io::Error::from(Errno::EPROTO);
+    let report = Report::decode(&mut Reader(&bytes[..length])).map_err(|_| malformed())?;
+    let mut descriptor = || descriptors.next().ok_or_else(malformed)?.map_err(io::Error::from);
+    Ok(match report.kind {
+        Report::FAILED => Event::Failed(Failure { step: report.step, errno: Errno(report.value) }),
+        Report::WAITING => Event::Waiting(awaited(report.value).ok_or_else(malformed)?),
+        Report::DESCRIPTOR => Event::Descriptor { step: report.step, descriptor: descriptor()? },
+        Report::FORKED => Event::Forked { pidfd: descriptor()?, pid: report.value as u32 },
+        Report::TOLD => Event::Told(report.value as u32),
+        _ => return Err(malformed()),
+    })
+}
+
+fn awaited(value: i32) -> Option<Wait> {
+    [Wait::Maps, Wait::Parent, Wait::Start, Wait::Connection].into_iter().find(|wait| *wait as i32 == value)
+}
+
+fn await_readable(socket: &OwnedFd, patience: Duration) -> io::Result<()> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let time = [left.as_secs() as i64, i64::from(left.subsec_nanos())];
+        // `pollfd`: the descriptor, POLLIN in the low half, the kernel's answer in the high half.
+        let mut poll = [socket.as_raw_fd(), 1];
+        match Linux.perform(Call::ppoll(&mut poll, &time)) {
+            Ok(0) => return Err(Errno::ETIMEDOUT.into()),
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The last steps before the user's program, and its execution.
+
+use core::ffi::CStr;
+
+use super::Machine;
+use super::flags::{F_SETFD, O_DIRECTORY, O_PATH};
+use crate::step::{Create, Slot, Step, Wire};
+use crate::sys::calls::Pointers;
+use crate::sys::{Call, Errno, Kernel};
+use crate::wire::texts;
+
+type Done = Result<(), Errno>;
+
+/// How many arguments and variables fit without asking the kernel for room.
+const FEW: usize = 256;
+
+impl<K: Kernel> Machine<'_, K> {
+    /// Performs `step` if it is one of this family.
+    pub(super) fn last_things(&mut self, step: &Step<Wire<'_>>) -> Option<Done> {
+        Some(match step {
+            Step::Descriptor { slot, number } => self.descriptor(*slot, *number as i32),
+            Step::Terminal { console, rows, columns, user } => self.terminal(*console != 0, (*rows, *columns), *user),
+            Step::Signals {} => self.signals(),
+            Step::WorkingDirectory { path, create } => self.working_directory(path, *create != 0),
+            Step::Exec { paths, arguments, environment } => self.execute(paths, arguments, environment),
+            _ => return None,
+        })
+    }
+
+    fn descriptor(&mut self, slot: Slot, number: i32) -> Done {
+        let descriptor = self.slot(slot)?;
+        if descriptor == number {
+            return self.call(Call::fcntl(descriptor, F_SETFD, 0)).map(|_| ());
+        }
+        self.call(Call::dup3(descriptor, number, 0)).map(|_| ())
+    }
+
+    /// Execution resets handlers by itself, but what is ignored stays ignored. Rust programs ignore SIGPIPE, and a host
+    /// that ignores SIGCHLD would break every program that waits for children.
+    fn signals(&mut self) -> Done {
+        const SIGPIPE: u32 = 13;
+        const SIGCHLD: u32 = 17;
+        for signal in [SIGPIPE, SIGCHLD] {
+            self.call(Call::default_action(signal, &[0; 4]))?;
+        }
+        self.call(Call::sigmask(&0)).map(|_| ())
+    }
+
+    fn working_directory(&mut self, path: &CStr, create: bool) -> Done {
+        let create = if create { Create::Directory } else { Create::Nothing };
+        let directory = self.target(path, O_PATH | O_DIRECTORY, create)?;
+        self.call(Call::fchdir(directory))?;
+        self.done(directory);
+        // A directory outside the root reads "(unreachable)/…" (CVE-2024-21626).
+        let mut bytes = [0u8; super::resolve::PATH_MAX];
+        self.call(Call::getcwd(&mut bytes))?;
+        if bytes.first() == Some(&b'/') { Ok(()) } else { Err(Errno::ENOENT) }
+    }
+
+    fn execute(&mut self, paths: &[u8], arguments: &[u8], environment: &[u8]) -> Done {
+        let count = texts(arguments).count() + texts(environment).count() + 2;
+        let mut few = [0usize; FEW];
+        if let Some(room) = few.get_mut(..count) {
+            return self.execute_in(room, paths, arguments, environment);
+        }
+        let room = crate::sys::memory::words(count)?;
+        self.execute_in(room, paths, arguments, environment)
+    }
+
+    fn execute_in(&mut self, room: &mut [usize], paths: &[u8], arguments: &[u8], environment: &[u8]) -> Done {
+        let split = (texts(arguments).count() + 1).min(room.len());
+        let (first, second) = room.split_at_mut(split);
+        let arguments = pointers(first, arguments)?;
+        let environment = pointers(second, environment)?;
+        let mut worst = Errno::ENOENT;
+        for path in texts(paths) {
+            match self.call(Call::execve(path, &arguments, &environment)) {
+                // Nothing comes back from a successful execution, except on the kernel of a test.
+                Ok(_) => return Ok(()),
+                Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                Err(Errno::EACCES) => worst = Errno::EACCES,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Err(worst)
+    }
+}
+
+fn pointers<'a>(room: &'a mut [usize], list: &'a [u8]) -> Result<Pointers<'a>, Errno> {
+    let mut pointers = Pointers::new(room).ok_or(Errno::E2BIG)?;
+    if texts(list).all(|text| pointers.push(text)) { Ok(pointers) } else { Err(Errno::E2BIG) }
+}

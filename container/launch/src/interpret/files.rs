@@ -1,0 +1,178 @@
+//! Steps that make files, directories, links and nodes inside, and open what other steps start from.
+
+use core::ffi::CStr;
+
+use super::flags::{
+    AT_REMOVEDIR, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_WRONLY,
+};
+use super::resolve::{PATH_MAX, open_inside};
+use super::{AT_FDCWD, Machine};
+use crate::step::{Create, Step, Wire};
+use crate::sys::{Call, Errno, Kernel};
+
+type Done = Result<(), Errno>;
+
+/// A path in a buffer of its own, which can be cut at a slash.
+pub(super) struct PathBuffer([u8; PATH_MAX]);
+
+impl PathBuffer {
+    pub(super) fn new(path: &CStr) -> Result<Self, Errno> {
+        let bytes = path.to_bytes_with_nul();
+        let mut buffer = [0; PATH_MAX];
+        buffer.get_mut(..bytes.len()).ok_or(Errno::ENAMETOOLONG)?.copy_from_slice(bytes);
+        Ok(Self(buffer))
+    }
+
+    /// The first `length` bytes; `/` if there are none.
+    fn cut(&mut self, length: usize) -> &CStr {
+        if let Some(end) = self.0.get_mut(length) {
+            *end = 0;
+        }
+        match CStr::from_bytes_until_nul(&self.0) {
+            Ok(path) if !path.is_empty() => path,
+            _ => c"/",
+        }
+    }
+}
+
+/// `path` as the length of its directory part and its last component, without slashes at the end of either.
+fn split(path: &CStr) -> Result<(usize, &CStr), Errno> {
+    let bytes = path.to_bytes();
+    let slash = bytes.iter().rposition(|byte| *byte == b'/').ok_or(Errno::EINVAL)?;
+    let name = path.to_bytes_with_nul().get(slash + 1..).and_then(|name| CStr::from_bytes_with_nul(name).ok());
+    let name = name.filter(|name| !matches!(name.to_bytes(), b"" | b"." | b"..")).ok_or(Errno::EINVAL)?;
+    Ok((slash, name))
+}
+
+impl<K: Kernel> Machine<'_, K> {
+    /// Performs `step` if it is one of this family.
+    pub(super) fn files(&mut self, step: &Step<Wire<'_>>) -> Option<Done> {
+        Some(match step {
+            Step::Enter { path } => self.enter(path),
+            Step::Directory { path, mode } => self.in_parent(path, |machine, parent, name| {
+                forgive(machine.call(Call::mkdirat(parent, name, *mode)))
+            }),
+            Step::File { path, mode, content } => {
+                self.in_parent(path, |machine, parent, name| machine.file(parent, name, *mode, content))
+            }
+            Step::Link { path, target } => self.in_parent(path, |machine, parent, name| {
+                forgive(machine.call(Call::symlinkat(target, parent, name)))
+            }),
+            Step::Node { path, mode, device, user, group } => self.in_parent(path, |machine, parent, name| {
+                machine.call(Call::mknodat(parent, name, *mode, *device))?;
+                if (*user, *group) == (0, 0) {
+                    return Ok(());
+                }
+                machine.call(Call::fchownat(parent, name, *user, *group, 0x100)).map(|_| ())
+            }),
+            Step::Open { path, out } => self
+                .open(Call::openat(AT_FDCWD, path, O_PATH | O_CLOEXEC, 0))
+                .and_then(|descriptor| self.keep(*out, descriptor)),
+            _ => return None,
+        })
+    }
+
+    fn enter(&mut self, path: &CStr) -> Done {
+        let directory = self.target(path, O_PATH | O_DIRECTORY, Create::Nothing)?;
+        let entered = self.call(Call::fchdir(directory));
+        self.done(directory);
+        entered.map(|_| ())
+    }
+
+    /// Opens an inside path, making it first if it is missing and `create` says so.
+    pub(super) fn target(&mut self, path: &CStr, flags: i32, create: Create) -> Result<i32, Errno> {
+        if !path.to_bytes().starts_with(b"/") {
+            return self.open(Call::openat(AT_FDCWD, path, flags | O_NOFOLLOW | O_CLOEXEC, 0));
+        }
+        match open_inside(&mut self.kernel, self.root, path, flags, 0) {
+            Err(Errno::ENOENT) if create != Create::Nothing => {
+                self.make(path, create)?;
+                open_inside(&mut self.kernel, self.root, path, flags, 0)
+            }
+            opened => opened,
+        }
+    }
+
+    fn make(&mut self, path: &CStr, create: Create) -> Done {
+        self.in_parent(path, |machine, parent, name| match create {
+            Create::Nothing => Ok(()),
+            Create::Directory => forgive(machine.call(Call::mkdirat(parent, name, 0o755))),
+            Create::File => {
+                let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+                let file = machine.open(Call::openat(parent, name, flags, 0o644))?;
+                machine.done(file);
+                Ok(())
+            }
+        })
+    }
+
+    /// Calls `work` with the directory that holds `path` (made if missing) and the last component of `path`.
+    fn in_parent(&mut self, path: &CStr, work: impl FnOnce(&mut Self, i32, &CStr) -> Done) -> Done {
+        if !path.to_bytes().contains(&b'/') {
+            return work(self, AT_FDCWD, path);
+        }
+        let (length, name) = split(path)?;
+        let parent = self.directory(path, length)?;
+        let worked = work(self, parent, name);
+        self.done(parent);
+        worked
+    }
+
+    /// Opens the directory that the first `length` bytes of `path` name, making what is missing on the way.
+    fn directory(&mut self, path: &CStr, length: usize) -> Result<i32, Errno> {
+        let flags = O_PATH | O_DIRECTORY;
+        match open_inside(&mut self.kernel, self.root, PathBuffer::new(path)?.cut(length), flags, 0) {
+            Err(Errno::ENOENT) => {}
+            opened => return opened,
+        }
+        let bytes = path.to_bytes();
+        let mut above = open_inside(&mut self.kernel, self.root, c"/", flags, 0)?;
+        for end in (1..=length).filter(|end| matches!(bytes.get(*end), Some(b'/') | None) && bytes.get(end - 1) != Some(&b'/')) {
+            let here = match open_inside(&mut self.kernel, self.root, PathBuffer::new(path)?.cut(end), flags, 0) {
+                Err(Errno::ENOENT) => self.make_below(above, path, end),
+                opened => opened,
+            };
+            self.done(above);
+            above = here?;
+        }
+        Ok(above)
+    }
+
+    /// Makes the directory that the component ending at `end` names, in `above`.
+    fn make_below(&mut self, above: i32, path: &CStr, end: usize) -> Result<i32, Errno> {
+        let mut buffer = PathBuffer::new(path)?;
+        let (_, name) = split(buffer.cut(end))?;
+        forgive(self.call(Call::mkdirat(above, name, 0o755)))?;
+        self.open(Call::openat(above, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0))
+    }
+
+    fn file(&mut self, parent: i32, name: &CStr, mode: u32, content: &[u8]) -> Done {
+        let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+        let file = match self.open(Call::openat(parent, name, flags, mode)) {
+            // What is there is replaced, never written into: it may be a link, a pipe or a file shared with others.
+            Err(Errno::EEXIST) => {
+                match self.call(Call::unlinkat(parent, name, 0)) {
+                    Err(Errno::EISDIR) => self.call(Call::unlinkat(parent, name, AT_REMOVEDIR))?,
+                    unlinked => unlinked?,
+                };
+                self.open(Call::openat(parent, name, flags, mode))?
+            }
+            opened => opened?,
+        };
+        let mut rest = content;
+        while !rest.is_empty() {
+            let written = self.call(Call::write(file, rest))?;
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        self.done(file);
+        Ok(())
+    }
+}
+
+/// What exists already is as good as made.
+fn forgive(answer: Result<usize, Errno>) -> Done {
+    match answer {
+        Ok(_) | Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}

@@ -1,0 +1,153 @@
+//! The interpreter of steps, which the stage is. Needs no `std`, allocates nothing, never panics.
+//!
+//! It runs on anything that performs system calls ([`Kernel`]), so tests run it on a kernel that fails where they want.
+//! Oldest kernel: 5.10; newer calls fall back where the kernel answers `ENOSYS`.
+
+mod channel;
+mod credentials;
+mod exec;
+mod files;
+mod flags;
+mod mounts;
+mod process;
+pub mod resolve;
+mod root;
+mod terminal;
+
+use core::ffi::CStr;
+
+use crate::step::{Slot, Step, Wire};
+use crate::sys::{Call, Errno, Kernel};
+use crate::wire::{Decode, Header, Reader};
+
+pub use flags::AT_FDCWD;
+
+/// Why the interpreter stopped before the end of its script.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stop {
+    /// A step failed.
+    Failed {
+        /// Its number.
+        step: u32,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The host has gone, or said nothing more.
+    HostGone,
+    /// Another process goes on with the script.
+    Forked,
+}
+
+/// The state that steps share.
+#[derive(Debug)]
+pub struct Machine<'m, K> {
+    kernel: K,
+    /// The socket to the host; -1 in a program that performs steps itself.
+    control: i32,
+    /// Room for messages that bring further scripts.
+    room: &'m mut [u8],
+    slots: [i32; Slot::COUNT],
+    root: i32,
+    old_root: i32,
+    step: u32,
+    /// Clones of the two masks that were not needed for the kind they were made for.
+    spare: [i32; 2],
+    /// Attributes that `mount_setattr(2)` could not set, by slot: set once the tree is attached (before Linux 5.12).
+    late: [(u16, u64); 8],
+}
+
+impl<'m, K: Kernel> Machine<'m, K> {
+    /// A machine that talks to its host over `control`, or performs steps in this very process if that is negative.
+    pub fn new(kernel: K, control: i32, room: &'m mut [u8]) -> Self {
+        let slots = [-1; Slot::COUNT];
+        let (root, old_root, step, spare, late) = (AT_FDCWD, -1, 0, [-1; 2], [(u16::MAX, 0); 8]);
+        Self { kernel, control, room, slots, root, old_root, step, spare, late }
+    }
+
+    /// Performs the steps of `script`, header first.
+    ///
+    /// # Errors
+    ///
+    /// [`Stop`] at the first step that cannot be performed.
+    pub fn run(&mut self, script: &[u8]) -> Result<(), Stop> {
+        let mut reader = Reader(script);
+        let header = Header::decode(&mut reader).map_err(|_| self.failed(Errno::EPROTO))?;
+        for index in 0..header.count {
+            self.step = header.first + index;
+            let step = Step::<Wire<'_>>::decode(&mut reader).map_err(|_| self.failed(Errno::EPROTO))?;
+            self.perform(&step)?;
+        }
+        Ok(())
+    }
+
+    fn failed(&self, errno: Errno) -> Stop {
+        Stop::Failed { step: self.step, errno }
+    }
+
+    fn perform(&mut self, step: &Step<Wire<'_>>) -> Result<(), Stop> {
+        match step {
+            Step::Wait { what, listener } => self.wait(*what, *listener),
+            Step::Fork { flags, cgroup } => self.fork(*flags, *cgroup),
+            Step::Dies { signal } => self.dies(*signal),
+            other => {
+                let done = self.process(other).or_else(|| self.mounting(other)).or_else(|| self.credential(other));
+                done.unwrap_or(Err(Errno::ENOSYS)).map_err(|errno| self.failed(errno))
+            }
+        }
+    }
+
+    fn call(&mut self, call: Call<'_>) -> Result<usize, Errno> {
+        self.kernel.perform(call)
+    }
+
+    /// Performs a call that gives a descriptor.
+    fn open(&mut self, call: Call<'_>) -> Result<i32, Errno> {
+        self.kernel.perform(call).map(|descriptor| descriptor as i32)
+    }
+
+    /// The descriptor in `slot`; `AT_FDCWD` for no slot.
+    fn slot(&self, slot: Slot) -> Result<i32, Errno> {
+        if slot == Slot::NONE {
+            return Ok(AT_FDCWD);
+        }
+        self.slots.get(usize::from(slot.0)).copied().filter(|descriptor| *descriptor >= 0).ok_or(Errno::EBADF)
+    }
+
+    fn keep(&mut self, slot: Slot, descriptor: i32) -> Result<(), Errno> {
+        let place = self.slots.get_mut(usize::from(slot.0)).ok_or(Errno::EBADF)?;
+        *place = descriptor;
+        Ok(())
+    }
+
+    /// Closes a descriptor that is no longer needed. The stage leaves that to the execution of the program.
+    fn done(&mut self, descriptor: i32) {
+        if self.control < 0 && descriptor >= 0 {
+            let _closed = self.call(Call::close(descriptor));
+        }
+    }
+
+    /// Writes `data` to the file at `path` in one call.
+    fn write_file(&mut self, directory: i32, path: &CStr, data: &[u8]) -> Result<(), Errno> {
+        let descriptor = self.open(Call::openat(directory, path, flags::O_WRONLY | flags::O_NOFOLLOW | flags::O_CLOEXEC, 0))?;
+        let written = self.call(Call::write(descriptor, data));
+        self.done(descriptor);
+        if written? == data.len() { Ok(()) } else { Err(Errno::EIO) }
+    }
+
+    /// Puts a descriptor that came with a message into its slot.
+    pub fn receive(&mut self, slot: u32, descriptor: i32) -> Result<(), Errno> {
+        let slot = u16::try_from(slot).map_err(|_| Errno::EBADF)?;
+        self.keep(Slot(slot), descriptor)
+    }
+
+    /// Closes every descriptor that the steps left in slots.
+    pub fn close_all(&mut self) {
+        for index in 0..self.slots.len() {
+            let descriptor = self.slots.get_mut(index).map_or(-1, |place| core::mem::replace(place, -1));
+            self.done(descriptor);
+        }
+        let left = [self.spare[0], self.spare[1], self.old_root];
+        left.into_iter().for_each(|descriptor| self.done(descriptor));
+        (self.spare, self.old_root) = ([-1; 2], -1);
+    }
+}

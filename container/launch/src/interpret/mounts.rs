@@ -1,0 +1,160 @@
+//! Steps on inside paths that mount something there.
+
+use core::ffi::CStr;
+
+use super::Machine;
+use super::flags::{
+    AT_EMPTY_PATH, AT_RECURSIVE, MOUNT_ATTR_RDONLY, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, MS_BIND, MS_REMOUNT,
+    O_DIRECTORY, O_PATH, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE,
+};
+use super::root::Tree;
+use crate::step::{Create, Slot, Step, Wire};
+use crate::sys::{Call, Errno, Kernel, MountAttr};
+
+type Done = Result<(), Errno>;
+
+impl<K: Kernel> Machine<'_, K> {
+    /// Performs `step` if it is one of this family.
+    pub(super) fn mounting(&mut self, step: &Step<Wire<'_>>) -> Option<Done> {
+        Some(match step {
+            Step::Propagation { path, flags } => self.call(Call::mount(None, path, None, *flags, None)).map(|_| ()),
+            Step::Tree { directory, source, recursive, set, clear, propagation, attributes_recursive, idmap, out } => {
+                let attr = MountAttr { set: *set, clear: *clear, propagation: *propagation, user_namespace: 0 };
+                let (directory, source, recursive) = (*directory, *source, *recursive);
+                let (attributes_recursive, idmap, out) = (*attributes_recursive, *idmap, *out);
+                self.tree(&Tree { directory, source, recursive, attr, attributes_recursive, idmap, out })
+            }
+            Step::FileSystem { kind, options, set, directory, out } => self.file_system(kind, options, *set, *directory, *out),
+            Step::AttachOutside { tree, target } => self.attach_outside(*tree, target),
+            Step::PivotRoot { tree, detached } => self.pivot_root(*tree, *detached != 0),
+            Step::LeaveOldRoot {} => self.leave_old_root(),
+            Step::MoveRoot { tree } => self.move_root(*tree),
+            Step::Mount { kind, source, target, flags, data, create } => {
+                self.mount(kind, source, target, *flags, data, *create)
+            }
+            Step::Attach { tree, target, create } => self.attach(*tree, target, *create),
+            Step::Attributes { target, set, clear, propagation, recursive } => {
+                let attr = MountAttr { set: *set, clear: *clear, propagation: *propagation, user_namespace: 0 };
+                self.attributes(target, &attr, *recursive)
+            }
+            Step::ReadOnly { target } => self.read_only(target),
+            Step::Mask { target, file, directory } => self.mask(target, *file, *directory),
+            other => return self.files(other),
+        })
+    }
+
+    fn mount(&mut self, kind: &CStr, source: &CStr, target: &CStr, flags: u64, data: &CStr, create: Create) -> Done {
+        let directory = self.target(target, O_PATH | O_DIRECTORY, create)?;
+        self.call(Call::fchdir(directory))?;
+        let data = (!data.is_empty()).then_some(data);
+        let mounted = self.call(Call::mount(Some(source), c".", Some(kind), flags, data));
+        self.done(directory);
+        mounted.map(|_| ())
+    }
+
+    pub(super) fn attach(&mut self, tree: Slot, target: &CStr, create: Create) -> Done {
+        let descriptor = self.slot(tree)?;
+        let target = self.target(target, O_PATH, create)?;
+        let attached = self.move_to(descriptor, target);
+        self.done(target);
+        attached?;
+        let Some(late) = self.late.iter_mut().find(|late| late.0 == tree.0) else { return Ok(()) };
+        let (_, set) = core::mem::replace(late, (u16::MAX, 0));
+        self.remount(descriptor, set)
+    }
+
+    fn move_to(&mut self, tree: i32, target: i32) -> Done {
+        self.call(Call::move_mount(tree, c"", target, c"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)).map(|_| ())
+    }
+
+    /// Sets attributes as it was done before `mount_setattr(2)`, on the mount whose root is `mount`.
+    fn remount(&mut self, mount: i32, set: u64) -> Done {
+        // A file cannot become the current directory; procfs, where it is mounted, gives it a path.
+        let mut path = *b"/proc/self/fd/0000000000\0";
+        let mut number = mount;
+        for place in path.iter_mut().rev().skip(1).take(10) {
+            *place = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+        let digits = path.iter().skip(14).take_while(|byte| **byte == b'0').count().min(9);
+        path.copy_within(14 + digits..25, 14);
+        let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::EINVAL)?;
+        self.call(Call::mount(None, path, None, MS_REMOUNT | MS_BIND | mount_flags(set), None)).map(|_| ())
+    }
+
+    fn attributes(&mut self, target: &CStr, attr: &MountAttr, recursive: u32) -> Done {
+        let mount = self.target(target, O_PATH, Create::Nothing)?;
+        let set = self.call(Call::mount_setattr(mount, c"", AT_EMPTY_PATH | (recursive & AT_RECURSIVE), attr));
+        let set = match set {
+            Err(Errno::ENOSYS) if attr.propagation == 0 && recursive == 0 => self.remount(mount, attr.set),
+            set => set.map(|_| ()),
+        };
+        self.done(mount);
+        set
+    }
+
+    fn read_only(&mut self, target: &CStr) -> Done {
+        let Some(place) = self.existing(target)? else { return Ok(()) };
+        let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE;
+        let copy = self.open(Call::open_tree(place, c"", flags))?;
+        let attr = MountAttr { set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+        let made = match self.call(Call::mount_setattr(copy, c"", AT_EMPTY_PATH | AT_RECURSIVE, &attr)) {
+            Err(Errno::ENOSYS) => self.move_to(copy, place).and_then(|()| self.remount(copy, MOUNT_ATTR_RDONLY)),
+            set => set.and_then(|_| self.move_to(copy, place).map(|()| 0)).map(|_| ()),
+        };
+        self.done(copy);
+        self.done(place);
+        made
+    }
+
+    /// An existing inside path, or `None`. Only "there is no such thing" counts as absent: any other error must not
+    /// leave a path open that was to be hidden.
+    fn existing(&mut self, target: &CStr) -> Result<Option<i32>, Errno> {
+        match self.target(target, O_PATH, Create::Nothing) {
+            Ok(place) => Ok(Some(place)),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn mask(&mut self, target: &CStr, file: Slot, directory: Slot) -> Done {
+        let Some(place) = self.existing(target)? else { return Ok(()) };
+        let masked = match self.cover(0, file, place) {
+            // A file cannot cover a directory; the clone stays for the next file.
+            Err(Errno::EINVAL | Errno::ENOTDIR) => self.cover(1, directory, place),
+            covered => covered,
+        };
+        self.done(place);
+        masked
+    }
+
+    fn cover(&mut self, kind: usize, mask: Slot, place: i32) -> Done {
+        let mask = self.slot(mask)?;
+        let spare = self.spare.get(kind).copied().unwrap_or(-1);
+        let copy = if spare >= 0 {
+            spare
+        } else {
+            self.open(Call::open_tree(mask, c"", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH))?
+        };
+        let covered = self.move_to(copy, place);
+        let left = if covered.is_ok() { -1 } else { copy };
+        if let Some(spare) = self.spare.get_mut(kind) {
+            *spare = left;
+        }
+        if left < 0 {
+            self.done(copy);
+        }
+        covered
+    }
+}
+
+/// The `MS_*` flags that mean what the `MOUNT_ATTR_*` in `set` mean.
+fn mount_flags(set: u64) -> u64 {
+    const MOUNT_ATTR_NOATIME: u64 = 0x10;
+    const MOUNT_ATTR_NODIRATIME: u64 = 0x80;
+    const MS_NOATIME: u64 = 0x400;
+    const MS_NODIRATIME: u64 = 0x800;
+    let noatime = if set & MOUNT_ATTR_NOATIME != 0 { MS_NOATIME } else { 0 };
+    let nodiratime = if set & MOUNT_ATTR_NODIRATIME != 0 { MS_NODIRATIME } else { 0 };
+    (set & 15) | noatime | nodiratime
+}

@@ -1,0 +1,174 @@
+//! The one clone that shares memory with the host program: from `clone3(2)` to `execveat(2)` of the stage.
+//!
+//! The new process borrows this thread's memory while this thread stands still (`CLONE_VM | CLONE_VFORK`), so its price does
+//! not depend on how much memory the host holds. It makes raw system calls only: `errno`, thread storage, allocator and locks
+//! belong to the host. Needs Linux 5.2 (`CLONE_PIDFD`); `clone(2)` takes over where `clone3(2)` is missing or filtered.
+
+use core::arch::asm;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use super::clone::{CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, CloneArgs};
+use super::numbers as nr;
+use super::raw::{Errno, check, syscall};
+
+const STACK: usize = 32 * 1024;
+const SIGCHLD: u64 = 17;
+
+/// What is born: the stage, with its end of the control socket.
+#[derive(Debug)]
+pub(crate) struct Birth<'a> {
+    pub(crate) stage: BorrowedFd<'a>,
+    pub(crate) control: BorrowedFd<'a>,
+    /// `CLONE_NEW*` flags.
+    pub(crate) namespaces: u64,
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// Whether capabilities must survive the execution although the user is not root (or not mapped yet).
+    pub(crate) ambient: bool,
+    /// Pretend that `clone3(2)` is missing, for tests.
+    pub(crate) without_clone3: bool,
+}
+
+/// What the child needs, prepared by the parent; `errno` is where it leaves the reason if it fails.
+struct Cradle {
+    stage: i32,
+    control: i32,
+    ambient: bool,
+    arguments: [*const u8; 3],
+    environment: [*const u8; 1],
+    errno: AtomicI32,
+}
+
+/// Brings the stage to life. The calling thread must have its signals blocked and stands still until the stage runs.
+pub(crate) fn birth(birth: &Birth<'_>) -> Result<(OwnedFd, u32), Errno> {
+    let mut stack = vec![0u128; STACK / 16];
+    let number = std::ffi::CString::new(birth.control.as_raw_fd().to_string()).unwrap_or_default();
+    let cradle = Cradle {
+        stage: birth.stage.as_raw_fd(),
+        control: birth.control.as_raw_fd(),
+        ambient: birth.ambient,
+        arguments: [c"keelbox".as_ptr().cast(), number.as_ptr().cast(), std::ptr::null()],
+        environment: [std::ptr::null()],
+        errno: AtomicI32::new(0),
+    };
+    let mut pidfd: i32 = -1;
+    let into = if birth.cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
+    let mut args = CloneArgs::copy(birth.namespaces | CLONE_PIDFD | into, 0, &mut pidfd);
+    args.flags |= CLONE_VM | CLONE_VFORK;
+    args.exit_signal = SIGCHLD;
+    args.cgroup = birth.cgroup.map_or(0, |cgroup| cgroup.as_raw_fd() as u64);
+    let pid = clone(&mut args, &mut stack, &cradle, birth.without_clone3)?;
+    // SAFETY: CLONE_PIDFD made the kernel put a new descriptor there, which nothing else knows.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    match cradle.errno.load(Ordering::Acquire) {
+        0 => Ok((pidfd, pid)),
+        errno => {
+            let _reaped = super::process::wait(&pidfd);
+            Err(Errno(errno))
+        }
+    }
+}
+
+fn clone(args: &mut CloneArgs<'_>, stack: &mut [u128], cradle: &Cradle, without_clone3: bool) -> Result<u32, Errno> {
+    let bottom = stack.as_mut_ptr() as usize;
+    let size = size_of_val(stack);
+    (args.stack, args.stack_size) = (bottom as u64, size as u64);
+    let answer = if without_clone3 {
+        Err(Errno::ENOSYS)
+    } else {
+        let arguments = [std::ptr::from_mut(args) as usize, 88, 0, 0, 0, 0];
+        // SAFETY: `args` describes a stack that belongs to this call and outlives it: CLONE_VFORK holds this thread until
+        // the child has executed the stage or ended. `swaddle` keeps to raw system calls and its own stack.
+        check(unsafe { vfork(nr::CLONE3, arguments, swaddle, cradle) })
+    };
+    match answer {
+        // Other sandboxes' filters answer EPERM or ENOSYS to clone3; clone(2) has no cgroup and no time namespace.
+        Err(Errno::ENOSYS | Errno::EPERM) if args.cgroup == 0 && args.flags & 0x80 == 0 => {
+            let flags = (args.flags & 0xffff_ffff) as usize | SIGCHLD as usize;
+            // The kernel takes the address of the pidfd as the third argument on both architectures; the rest stays 0.
+            let arguments = [flags, bottom + size, args.pidfd as usize, 0, 0, 0];
+            // SAFETY: as above; clone(2) wants the top of the stack.
+            check(unsafe { vfork(nr::CLONE, arguments, swaddle, cradle) })
+        }
+        answer => answer,
+    }
+    .map(|pid| pid as u32)
+}
+
+/// All that the child does: keeps its capabilities if asked, lets the control socket through, and executes the stage.
+extern "C" fn swaddle(cradle: *const Cradle) -> ! {
+    // SAFETY: `clone` passes the address of a `Cradle` that lives until this thread's parent goes on, which is after us.
+    let cradle = unsafe { &*cradle };
+    if cradle.ambient {
+        raise_ambient();
+    }
+    const F_SETFD: usize = 2;
+    const AT_EMPTY_PATH: usize = 0x1000;
+    // SAFETY: fcntl with F_SETFD changes a flag of this process's own copy of the descriptor table.
+    unsafe { syscall(nr::FCNTL, [cradle.control as usize, F_SETFD, 0, 0, 0, 0]) };
+    let empty = c"".as_ptr() as usize;
+    let (arguments, environment) = (cradle.arguments.as_ptr() as usize, cradle.environment.as_ptr() as usize);
+    // SAFETY: the two arrays end with a null pointer and hold NUL-terminated strings that live in the parent's frame.
+    let answer = unsafe { syscall(nr::EXECVEAT, [cradle.stage as usize, empty, arguments, environment, AT_EMPTY_PATH, 0]) };
+    cradle.errno.store(-answer as i32, Ordering::Release);
+    loop {
+        // SAFETY: ends this process; it is not a thread of the host.
+        unsafe { syscall(nr::EXIT_GROUP, [127, 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// Makes the permitted capabilities ambient, so that they survive the execution. A kernel or policy that refuses leaves the
+/// stage without them, and its first step that needs one says so.
+fn raise_ambient() {
+    const PR_CAP_AMBIENT: usize = 47;
+    const PR_CAP_AMBIENT_RAISE: usize = 2;
+    let header: [u32; 2] = [0x2008_0522, 0];
+    let mut data = [0u32; 6];
+    let pointers = [header.as_ptr() as usize, data.as_mut_ptr() as usize, 0, 0, 0, 0];
+    // SAFETY: version 3 of capget(2) writes 24 bytes, the size of `data`.
+    unsafe { syscall(nr::CAPGET, pointers) };
+    (data[2], data[5]) = (data[1], data[4]);
+    // SAFETY: version 3 of capset(2) reads 24 bytes; it changes this process's own credentials only.
+    unsafe { syscall(nr::CAPSET, pointers) };
+    let permitted = u64::from(data[1]) | u64::from(data[4]) << 32;
+    for capability in (0..64usize).filter(|capability| permitted >> capability & 1 == 1) {
+        // SAFETY: numbers only; changes this process's own ambient set.
+        unsafe { syscall(nr::PRCTL, [PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0, 0]) };
+    }
+}
+
+/// Makes the clone call `number`; the child calls `child(cradle)` on its new stack and never returns from here.
+///
+/// # Safety
+///
+/// `arguments` must name a stack that nothing else uses, and flags that hold this thread until the child is done with it.
+#[cfg(target_arch = "x86_64")]
+unsafe fn vfork(number: usize, a: [usize; 6], child: extern "C" fn(*const Cradle) -> !, cradle: &Cradle) -> isize {
+    let answer: isize;
+    // SAFETY: the parent comes back at label 2 with its registers as the convention says; the child has rax = 0, its own rsp
+    // (16-byte aligned, so that the call leaves the alignment a function expects), and never gets past `call`.
+    unsafe {
+        asm!("syscall", "test rax, rax", "jnz 2f", "xor ebp, ebp", "mov rdi, r13", "call r12", "ud2", "2:",
+            inlateout("rax") number as isize => answer, in("rdi") a[0], in("rsi") a[1], in("rdx") a[2], in("r10") a[3],
+            in("r8") a[4], in("r9") a[5], in("r12") child, in("r13") std::ptr::from_ref(cradle),
+            lateout("rcx") _, lateout("r11") _);
+    }
+    answer
+}
+
+/// Makes the clone call `number`; the child calls `child(cradle)` on its new stack and never returns from here.
+///
+/// # Safety
+///
+/// `arguments` must name a stack that nothing else uses, and flags that hold this thread until the child is done with it.
+#[cfg(target_arch = "aarch64")]
+unsafe fn vfork(number: usize, a: [usize; 6], child: extern "C" fn(*const Cradle) -> !, cradle: &Cradle) -> isize {
+    let answer: isize;
+    // SAFETY: the parent comes back at label 2; the child has x0 = 0, its own 16-byte aligned stack, and never gets past `blr`.
+    unsafe {
+        asm!("svc 0", "cbnz x0, 2f", "mov x29, xzr", "mov x0, x10", "blr x9", "brk 1", "2:",
+            in("x8") number, inlateout("x0") a[0] as isize => answer, in("x1") a[1], in("x2") a[2], in("x3") a[3],
+            in("x4") a[4], in("x5") a[5], in("x9") child, in("x10") std::ptr::from_ref(cradle));
+    }
+    answer
+}

@@ -1,0 +1,135 @@
+//! The first instructions, the room for scripts, and the four functions that the compiler calls by name.
+
+use core::ffi::CStr;
+
+/// Room for the script and what comes after it. Untouched pages cost nothing.
+const ROOM: usize = 512 * 1024;
+
+static mut MEMORY: [u8; ROOM] = [0; ROOM];
+
+#[cfg(target_arch = "x86_64")]
+core::arch::global_asm!(".globl _start", "_start:", "xor ebp, ebp", "mov rdi, rsp", "and rsp, -16", "call {start}", "ud2", start = sym start);
+#[cfg(target_arch = "aarch64")]
+core::arch::global_asm!(".globl _start", "_start:", "mov x29, xzr", "mov x0, sp", "bl {start}", "brk 1", start = sym start);
+
+/// `stack` is what the kernel puts there at the start of a program: the number of arguments, then pointers to them.
+extern "C" fn start(stack: *const usize) -> ! {
+    // SAFETY: the kernel put at least this word there.
+    let count = unsafe { *stack };
+    let argument = if count >= 2 {
+        // SAFETY: with two arguments, the third word points to the second one.
+        let pointer = unsafe { *stack.add(2) };
+        // SAFETY: arguments are NUL-terminated and stay where they are for as long as the program runs.
+        Some(unsafe { CStr::from_ptr(pointer as *const core::ffi::c_char) })
+    } else {
+        None
+    };
+    let room = &raw mut MEMORY;
+    // SAFETY: this function runs once, before anything else, and is the only one to name `MEMORY`.
+    super::main(argument, unsafe { &mut *room })
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    super::exit(125)
+}
+
+/// As `memcpy(3)`.
+///
+/// # Safety
+///
+/// As `memcpy(3)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, count: usize) -> *mut u8 {
+    let mut index = 0;
+    while index < count {
+        // SAFETY: the caller says that `count` bytes may be read there.
+        let byte = unsafe { core::ptr::read_volatile(from.wrapping_add(index)) };
+        // SAFETY: and that `count` bytes may be written here.
+        unsafe { core::ptr::write(to.wrapping_add(index), byte) };
+        index += 1;
+    }
+    to
+}
+
+/// As `memmove(3)`.
+///
+/// # Safety
+///
+/// As `memmove(3)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, count: usize) -> *mut u8 {
+    let mut done = 0;
+    while done < count {
+        let index = if (to as usize) < from as usize { done } else { count - 1 - done };
+        // SAFETY: the caller says that `count` bytes may be read there.
+        let byte = unsafe { core::ptr::read_volatile(from.wrapping_add(index)) };
+        // SAFETY: and that `count` bytes may be written here.
+        unsafe { core::ptr::write(to.wrapping_add(index), byte) };
+        done += 1;
+    }
+    to
+}
+
+/// As `memset(3)`.
+///
+/// # Safety
+///
+/// As `memset(3)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memset(to: *mut u8, byte: i32, count: usize) -> *mut u8 {
+    let mut index = 0;
+    while index < count {
+        // SAFETY: the caller says that `count` bytes may be written here. Volatile, lest this become a call to itself.
+        unsafe { core::ptr::write_volatile(to.wrapping_add(index), byte as u8) };
+        index += 1;
+    }
+    to
+}
+
+/// As `memcmp(3)`.
+///
+/// # Safety
+///
+/// As `memcmp(3)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, count: usize) -> i32 {
+    let mut index = 0;
+    while index < count {
+        // SAFETY: the caller says that `count` bytes may be read there.
+        let first = unsafe { core::ptr::read_volatile(left.wrapping_add(index)) };
+        // SAFETY: and here.
+        let second = unsafe { core::ptr::read_volatile(right.wrapping_add(index)) };
+        if first != second {
+            return i32::from(first) - i32::from(second);
+        }
+        index += 1;
+    }
+    0
+}
+
+/// As `bcmp(3)`.
+///
+/// # Safety
+///
+/// As `bcmp(3)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bcmp(left: *const u8, right: *const u8, count: usize) -> i32 {
+    // SAFETY: the caller's promise is the one that memcmp needs.
+    unsafe { memcmp(left, right, count) }
+}
+
+/// As `strlen(3)`.
+///
+/// # Safety
+///
+/// As `strlen(3)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn strlen(text: *const core::ffi::c_char) -> usize {
+    let mut length = 0;
+    // SAFETY: the caller says that the text ends with a NUL, and nothing after that is read.
+    while unsafe { core::ptr::read_volatile(text.wrapping_add(length)) } != 0 {
+        length += 1;
+    }
+    length
+}
