@@ -40,6 +40,8 @@ pub enum Need {
     Program(&'static str),
     /// This path exists.
     Exists(&'static str),
+    /// The slow tests were asked for, with `KEELBOX_SLOW=1` in the environment.
+    Slow,
 }
 
 impl fmt::Display for Need {
@@ -102,6 +104,10 @@ impl Need {
                 format!("no program {name} in PATH"),
             ),
             Self::Exists(path) => (Path::new(path).exists(), format!("no {path}")),
+            Self::Slow => (
+                env::var_os("KEELBOX_SLOW").is_some_and(|value| value == "1"),
+                "slow; KEELBOX_SLOW=1 runs it".to_owned(),
+            ),
         };
         (!met).then_some(reason)
     }
