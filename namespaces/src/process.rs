@@ -1,0 +1,59 @@
+//! Small questions to `/proc`: a file's text, a field of a status file, the ids of a process in nested pid namespaces.
+//!
+//! Leaves out on purpose: everything that is not about namespaces. Oldest kernel: 4.1 for `NSpid`.
+
+use std::fs;
+
+use crate::error::{Error, ErrorKind};
+
+/// The process ids of process `pid`: first the one that this program sees, last the one it has in its own pid
+/// namespace (1 for the first process there).
+///
+/// ```
+/// assert_eq!(keelbox_namespaces::ns_pids(std::process::id())?.first(), Some(&std::process::id()));
+/// # Ok::<(), keelbox_namespaces::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// [`ErrorKind::NotFound`] if there is no such process.
+pub fn ns_pids(pid: u32) -> Result<Vec<u32>, Error> {
+    let path = format!("/proc/{pid}/status");
+    let status = read(&path)?;
+    let malformed = || Error::new(ErrorKind::Malformed, format!("no NSpid in {path}"));
+    let line = field(&status, "NSpid").ok_or_else(malformed)?;
+    line.split_whitespace()
+        .map(|pid| pid.parse().map_err(|_| malformed()))
+        .collect()
+}
+
+/// The text of a file below `/proc`.
+pub(crate) fn read(path: &str) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(|error| Error::io(format!("cannot read {path}"), error))
+}
+
+/// The value of a line `NAME: value` in a status file.
+pub(crate) fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_by_their_whole_name() {
+        let status =
+            "Name:\tNSpid: 3\nNSpidX:\t4\nNSpid:\t13512\t11\t1\nSeccomp:\t0\nSeccomp_filters:\t2\n";
+        assert_eq!(field(status, "NSpid"), Some("13512\t11\t1"));
+        assert_eq!(field(status, "Seccomp"), Some("0"));
+        assert_eq!(field(status, "CapEff"), None);
+    }
+
+    #[test]
+    fn no_process_no_ids() {
+        assert_eq!(ns_pids(u32::MAX).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}
