@@ -56,3 +56,8 @@ pub use refusal::{Attempt, Cause, Refusal};
 pub use selection::{Loopback, Selection, TimeSwitch};
 pub use source::{Join, Source, Target};
 pub use time_offsets::{Offset, TimeOffsets};
+
+/// Compiles and runs what the README shows.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

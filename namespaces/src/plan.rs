@@ -167,6 +167,11 @@ fn steps(selection: &Selection, joins: &[Join], stages: &Stages, first: Slot) ->
             kinds: join.kinds.flags(),
         });
     }
+    // The names of a joined uts namespace are not for a new user namespace to set.
+    let names_early = selection.joined(Kind::Uts).is_some() && !joins_user;
+    if names_early {
+        names(selection, &mut steps);
+    }
     if !stages.unshare.is_empty() {
         steps.push(Step::Unshare {
             kinds: stages.unshare.flags(),
@@ -198,16 +203,22 @@ fn steps(selection: &Selection, joins: &[Join], stages: &Stages, first: Slot) ->
             cgroup: Slot::NONE,
         });
     }
+    if !names_early {
+        names(selection, &mut steps);
+    }
+    if selection.new_kinds().contains(Kind::Net) && selection.loopback == Loopback::Up {
+        steps.push(Step::Loopback {});
+    }
+    steps
+}
+
+fn names(selection: &Selection, steps: &mut Vec<OwnedStep>) {
     if let Some(name) = &selection.hostname {
         steps.push(Step::Hostname { name: text(name) });
     }
     if let Some(name) = &selection.domainname {
         steps.push(Step::Domainname { name: text(name) });
     }
-    if selection.new_kinds().contains(Kind::Net) && selection.loopback == Loopback::Up {
-        steps.push(Step::Loopback {});
-    }
-    steps
 }
 
 fn map(maps: &IdMaps, method: &MapMethod, steps: &mut Vec<OwnedStep>) {

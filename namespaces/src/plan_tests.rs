@@ -249,3 +249,17 @@ fn a_pod_shares_the_pid_namespace() {
         "clone mnt\njoin pid, net, ipc, uts of process 7\nconceal\nfork cgroup"
     );
 }
+
+#[test]
+fn names_of_a_joined_uts_namespace_are_set_before_the_right_to_is_lost() {
+    let selection = new(path(root(), Kind::Uts), &[Kind::User]).hostname("box");
+    assert_eq!(
+        show(selection.id_maps(maps(), MapMethod::Parent)),
+        "clone\njoin uts of /run/uts\nhostname \"box\"\nunshare user\nwait Maps\nconceal\nids 0 0"
+    );
+    let selection = path(path(root(), Kind::Uts), Kind::User).domainname("box");
+    assert_eq!(
+        show(selection),
+        "clone\nconceal\njoin uts of /run/uts\njoin user of /run/user\ndomainname \"box\""
+    );
+}
