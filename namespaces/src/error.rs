@@ -94,6 +94,12 @@ impl Error {
         self
     }
 
+    /// The same error with a sentence more.
+    pub(crate) fn adding(mut self, more: impl fmt::Display) -> Self {
+        self.what = format!("{}: {more}", self.what);
+        self
+    }
+
     /// What a program may act on.
     pub fn kind(&self) -> ErrorKind {
         self.kind

@@ -134,7 +134,6 @@ mod tests {
     #[test]
     fn the_facts_of_this_process() {
         let facts = Facts::gather();
-        assert_eq!(facts.threads, threads());
         assert!(
             facts.threads.is_some_and(|count| count >= 2),
             "the test harness has a thread of its own"

@@ -177,10 +177,9 @@ fn explained(error: Error, name: &str, map: &IdMap) -> Error {
         .ok()
         .and_then(|text| text.parse::<IdMap>().ok());
     if let Some(range) = own.and_then(|own| map.missing_from(&own)) {
-        let what = format!(
-            "{error}: the ids of \"{range}\" do not all exist in the caller's user namespace"
-        );
-        return Error::because(ErrorKind::PermissionDenied, what, error);
+        return error.adding(format!(
+            "the ids of \"{range}\" do not all exist in the caller's user namespace"
+        ));
     }
     let errno = nix::libc::EPERM;
     Error::because(

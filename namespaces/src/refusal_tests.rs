@@ -24,119 +24,99 @@ fn limits(facts: &mut Facts, limits: &[(Kind, u64)]) {
     facts.limits = limits.iter().copied().collect();
 }
 
+const USER: Attempt = Attempt::Create(NamespaceSet::NONE.and(Kind::User));
+const NET: Attempt = Attempt::Create(NamespaceSet::NONE.and(Kind::Net));
+
 #[test]
-fn creating() {
-    let user = Attempt::Create(Kind::User.into());
+fn none_left() {
     let both = Attempt::Create(NamespaceSet::from_iter([Kind::User, Kind::Net]));
-    let net = Attempt::Create(Kind::Net.into());
-    let pid = Attempt::Create(Kind::Pid.into());
-    let table = [
+    let none = facts(|f| limits(f, &[(Kind::User, 0)]));
+    let few = facts(|f| limits(f, &[(Kind::User, 900), (Kind::Net, 5)]));
+    let text = "a user may have 5 network namespaces, nested 32 deep at most; end some, or as root: sysctl \
+                user.max_net_namespaces=10";
+    check(&[
         (
-            user,
+            USER,
             ENOSPC,
-            facts(|f| limits(f, &[(Kind::User, 0)])),
+            none,
             Cause::Limit(Kind::User),
             "user.max_user_namespaces=",
         ),
+        (both, ENOSPC, few, Cause::Limit(Kind::Net), text),
         (
-            both,
-            ENOSPC,
-            facts(|f| limits(f, &[(Kind::User, 900), (Kind::Net, 5)])),
-            Cause::Limit(Kind::Net),
-            "a user may have 5 network namespaces, nested 32 deep at most; end some, or as root: sysctl \
-             user.max_net_namespaces=10",
-        ),
-        (
-            user,
+            USER,
             EUSERS,
             facts(|_| ()),
             Cause::Limit(Kind::User),
             "32 deep",
         ),
+    ]);
+}
+
+#[test]
+fn user_namespaces_not_permitted() {
+    let debian = facts(|f| f.unprivileged_clone = Some(false));
+    let ubuntu = || facts(|f| f.apparmor_restricts = Some(true));
+    // Root is bound by none of the switches for ordinary users.
+    let root = facts(|f| {
+        (f.privileged, f.nested) = (true, true);
+        (f.unprivileged_clone, f.apparmor_restricts) = (Some(false), Some(true));
+    });
+    let unknown = "the caller has no CAP_SYS_ADMIN, and no setting";
+    check(&[
         (
-            user,
+            USER,
             EPERM,
-            facts(|f| f.unprivileged_clone = Some(false)),
+            debian,
             Cause::UnprivilegedClone,
             "kernel.unprivileged_userns_clone=1",
         ),
+        (USER, EPERM, ubuntu(), Cause::AppArmor, "userns=0"),
+        (USER, EACCES, ubuntu(), Cause::AppArmor, "userns=0"),
         (
-            user,
-            EPERM,
-            facts(|f| f.apparmor_restricts = Some(true)),
-            Cause::AppArmor,
-            "userns=0",
-        ),
-        (
-            user,
-            EACCES,
-            facts(|f| f.apparmor_restricts = Some(true)),
-            Cause::AppArmor,
-            "userns=0",
-        ),
-        (
-            user,
+            USER,
             EPERM,
             facts(|f| f.chrooted = Some(true)),
             Cause::Chroot,
             "chroot",
         ),
         (
-            user,
+            USER,
             EPERM,
             facts(|f| f.mapped = Some(false)),
             Cause::Unmapped,
             "id maps",
         ),
         (
-            user,
+            USER,
             EPERM,
             facts(|f| f.filtered = true),
             Cause::Filter,
             "seccomp=unconfined",
         ),
+        (USER, EPERM, facts(|_| ()), Cause::Unknown, unknown),
         (
-            user,
+            USER,
             EPERM,
-            facts(|_| ()),
-            Cause::Unknown,
-            "the caller has no CAP_SYS_ADMIN, and no setting",
-        ),
-        // Root is bound by none of the switches for ordinary users.
-        (
-            user,
-            EPERM,
-            facts(|f| {
-                (f.privileged, f.unprivileged_clone, f.apparmor_restricts) =
-                    (true, Some(false), Some(true));
-                f.nested = true;
-            }),
+            root,
             Cause::Unknown,
             "in a user namespace itself",
         ),
-        (net, EPERM, facts(|_| ()), Cause::Privilege, "CAP_SYS_ADMIN"),
-        (
-            net,
-            EPERM,
-            facts(|f| f.privileged = true),
-            Cause::Unknown,
-            "has CAP_SYS_ADMIN",
-        ),
-        (user, EINVAL, facts(|_| ()), Cause::Threads, "has 3 threads"),
-        (
-            user,
-            EINVAL,
-            facts(|f| f.threads = Some(1)),
-            Cause::Kernel,
-            "user since 3.8",
-        ),
-        (
-            Attempt::Create(Kind::Time.into()),
-            EINVAL,
-            facts(|_| ()),
-            Cause::Kernel,
-            "time since 5.6",
-        ),
+    ]);
+}
+
+#[test]
+fn creating_otherwise() {
+    let pid = Attempt::Create(Kind::Pid.into());
+    let time = Attempt::Create(Kind::Time.into());
+    let alone = facts(|f| f.threads = Some(1));
+    let root = facts(|f| f.privileged = true);
+    check(&[
+        (NET, EPERM, facts(|_| ()), Cause::Privilege, "CAP_SYS_ADMIN"),
+        (NET, EPERM, root, Cause::Unknown, "has CAP_SYS_ADMIN"),
+        (USER, EINVAL, facts(|_| ()), Cause::Threads, "has 3 threads"),
+        (USER, EINVAL, alone, Cause::Kernel, "user since 3.8"),
+        (time, EINVAL, facts(|_| ()), Cause::Kernel, "time since 5.6"),
         (
             pid,
             ENOMEM,
@@ -145,14 +125,13 @@ fn creating() {
             "first process",
         ),
         (
-            net,
+            NET,
             ENOMEM,
             facts(|_| ()),
             Cause::Unknown,
             "Cannot allocate memory",
         ),
-    ];
-    check(&table);
+    ]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ fn set(kinds: &[Kind]) -> NamespaceSet {
 
 fn interfaces() -> Vec<String> {
     // Two lines of heading, then one per interface.
-    let table = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+    let table = fs::read_to_string("/proc/thread-self/net/dev").expect("/proc is there");
     let names = table
         .lines()
         .skip(2)
@@ -172,20 +173,40 @@ fn a_thread_is_kept_out_of_a_user_namespace_and_is_not_moved() -> Result {
 #[test]
 fn a_thread_enters_and_comes_back() -> Result {
     keelbox_testkit::require!(Root, NetNamespace, Program("unshare"));
-    let sleeper = Sleeper::unshare(&["--net", "--uts"]);
+    let sleeper = Sleeper::unshare(&["--net", "--uts", "--pid", "--fork", "--kill-child"]);
     let inside = Namespaces::of(sleeper.pid())?;
+    let born_in = || {
+        fs::metadata("/proc/thread-self/ns/pid_for_children")
+            .map(|file| file.ino())
+            .unwrap()
+    };
     let there_and_back = move || -> Result<(), keelbox_namespaces::Error> {
         let home = Namespaces::own()?;
+        let births = born_in();
         inside.enter()?;
-        assert_eq!(
-            Namespaces::own()?.differing_from(&home),
-            set(&[Kind::Net, Kind::Uts])
-        );
+        let moved = Namespaces::own()?.differing_from(&home);
+        assert_eq!(moved, set(&[Kind::Net, Kind::Uts]));
+        assert_ne!(born_in(), births);
         home.enter()?;
         assert!(Namespaces::own()?.differing_from(&home).is_empty());
+        assert_eq!(born_in(), births, "children are born at home again");
         Ok(())
     };
     std::thread::spawn(there_and_back).join().unwrap()?;
+    Ok(())
+}
+
+#[test]
+fn a_named_pipe_is_not_waited_for() -> Result {
+    keelbox_testkit::require!(Program("mkfifo"));
+    let pipe = std::env::temp_dir().join(format!("keelbox-namespaces-{}.pipe", std::process::id()));
+    assert!(Command::new("mkfifo").arg(&pipe).status()?.success());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let path = pipe.clone();
+    std::thread::spawn(move || sender.send(Namespace::open(path).map(drop)));
+    let answer = receiver.recv_timeout(std::time::Duration::from_secs(10));
+    fs::remove_file(&pipe)?;
+    assert_eq!(answer?.unwrap_err().kind(), ErrorKind::NotANamespace);
     Ok(())
 }
 

@@ -11,12 +11,13 @@ use keelbox_testkit::Result;
 use support::Sleeper;
 
 fn map(pid: u32, name: &str) -> String {
-    let text = fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
+    let text = fs::read_to_string(format!("/proc/{pid}/{name}")).expect("it lives");
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn maps(text: &str) -> IdMaps {
-    IdMaps::new(text.parse().unwrap(), text.parse().unwrap())
+    let map = || text.parse().expect("a map");
+    IdMaps::new(map(), map())
 }
 
 #[test]
@@ -81,6 +82,30 @@ fn the_helper_program_says_why() -> Result {
     assert!(error.to_string().contains("newuidmap: "), "{error}");
     assert!(error.source().unwrap().downcast_ref::<Refusal>().is_some());
     assert_eq!(map(sleeper.pid(), "uid_map"), "");
+    Ok(())
+}
+
+#[test]
+fn the_helper_program_maps_what_needs_no_lending() -> Result {
+    keelbox_testkit::require!(OrdinaryUser, UserNamespace, Program("unshare"));
+    keelbox_testkit::require!(Exists("/usr/bin/newuidmap"), Exists("/usr/bin/newgidmap"));
+    keelbox_testkit::as_user!();
+    let caller = Caller::current()?;
+    let sleeper = Sleeper::unshare(&["--user"]);
+    let helpers = Helpers::find().expect("they are there");
+    write(
+        sleeper.pid(),
+        &IdMaps::own(&caller)?,
+        &MapMethod::Helper(helpers),
+    )?;
+    assert_eq!(
+        map(sleeper.pid(), "uid_map"),
+        format!("0 {} 1", caller.user_id())
+    );
+    assert_eq!(
+        map(sleeper.pid(), "gid_map"),
+        format!("0 {} 1", caller.group_id())
+    );
     Ok(())
 }
 

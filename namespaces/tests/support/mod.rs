@@ -33,7 +33,11 @@ impl Sleeper {
             .trim()
             .parse()
             .unwrap_or_else(|_| panic!("unshare {options:?} said {line:?}"));
-        Self { child, pid }
+        let sleeper = Self { child, pid };
+        while std::fs::read_to_string(format!("/proc/{pid}/comm")).expect("it lives") != "sleep\n" {
+            std::thread::yield_now();
+        }
+        sleeper
     }
 
     /// The pid of the process inside.
