@@ -50,11 +50,12 @@ pub enum ErrorKind {
 /// assert_eq!(error.kind(), ErrorKind::NotFound);
 /// assert_eq!(error.to_string(), "cannot read /nowhere/config.json");
 /// ```
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
 pub struct Error(Box<Inner>);
 
 // Boxed, so that a `Result` is as small as its success.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 struct Inner {
     kind: ErrorKind,
     action: &'static str,
@@ -62,6 +63,7 @@ struct Inner {
     detail: Option<String>,
     pointer: Option<String>,
     problems: Vec<Problem>,
+    #[source]
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -140,16 +142,16 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {}", self.0.action)?;
-        if let Some(path) = &self.0.path {
+        write!(f, "cannot {}", self.action)?;
+        if let Some(path) = &self.path {
             write!(f, " {}", path.display())?;
         }
-        if let Some(detail) = &self.0.detail {
+        if let Some(detail) = &self.detail {
             write!(f, ": {detail}")?;
         }
-        match (self.0.problems.split_first(), &self.0.pointer) {
+        match (self.problems.split_first(), &self.pointer) {
             (Some((first, [])), _) => write!(f, ": {first}"),
             (Some((first, rest)), _) => write!(f, ": {first} (and {} more)", rest.len()),
             (None, Some(pointer)) if !pointer.is_empty() => {
@@ -157,14 +159,5 @@ impl fmt::Display for Error {
             }
             (None, _) => Ok(()),
         }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0
-            .source
-            .as_deref()
-            .map(|e| e as &(dyn std::error::Error + 'static))
     }
 }

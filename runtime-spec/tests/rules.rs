@@ -1117,84 +1117,107 @@ fn rs_050_default_file_systems() {
     );
 }
 
+/// uid mappings of a new user namespace, and the problems they make.
+const MAPPINGS: &[(&str, &[(&str, &str)])] = &[
+    (r#"[{"containerID":0,"hostID":1000,"size":10}]"#, &[]),
+    (r#"[{"containerID":0,"hostID":0,"size":4294967295}]"#, &[]),
+    (
+        "null",
+        &[
+            ("/process/user/uid", "RS-034"),
+            ("/linux/uidMappings", "RS-054"),
+        ],
+    ),
+    (
+        "[]",
+        &[
+            ("/process/user/uid", "RS-034"),
+            ("/linux/uidMappings", "RS-054"),
+        ],
+    ),
+    (
+        r#"[{"containerID":1,"hostID":0,"size":5}]"#,
+        &[("/process/user/uid", "RS-034")],
+    ),
+    (
+        r#"[{"containerID":0,"hostID":0,"size":5},{"containerID":4,"hostID":9,"size":1}]"#,
+        &[("/linux/uidMappings/1/containerID", "RS-054")],
+    ),
+    (
+        r#"[{"containerID":0,"hostID":4,"size":5},{"containerID":5,"hostID":0,"size":5}]"#,
+        &[("/linux/uidMappings/0/hostID", "RS-054")],
+    ),
+    (
+        r#"[{"containerID":0,"hostID":1,"size":4294967295}]"#,
+        &[("/linux/uidMappings/0", "RS-054")],
+    ),
+    (
+        r#"[{"containerID":1,"hostID":0,"size":4294967295},{"containerID":0,"hostID":4294967295,"size":0}]"#,
+        &[
+            ("/process/user/uid", "RS-034"),
+            ("/linux/uidMappings/0", "RS-054"),
+            ("/linux/uidMappings/1/size", "RS-054"),
+        ],
+    ),
+];
+
 #[test]
 fn rs_034_and_rs_054_id_mappings() {
-    let user = |mappings: &str, more: &str| {
+    let gids = r#"[{"containerID":0,"hostID":1000,"size":10}]"#;
+    let places = |change: &str| -> Vec<(String, &str)> {
+        problems(change)
+            .into_iter()
+            .map(|(place, rule, _)| (place, rule))
+            .collect()
+    };
+    let new = |mappings: &str, user: &str| {
         format!(
-            r#"{{{more}"linux":{{"namespaces":[{{"type":"user"}},{{"type":"mount"}}],"uidMappings":{mappings},"gidMappings":[{{"containerID":0,"hostID":1000,"size":10}}]}}}}"#
+            r#"{{"process":{{"user":{user}}},"linux":{{"namespaces":[{{"type":"user"}},{{"type":"mount"}}],"uidMappings":{mappings},"gidMappings":{gids}}}}}"#
+        )
+    };
+    for (mappings, expected) in MAPPINGS {
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(place, rule)| ((*place).to_owned(), *rule))
+            .collect();
+        assert_eq!(places(&new(mappings, "{}")), expected, "{mappings}");
+    }
+    let user = r#"{"uid":9,"gid":10,"additionalGids":[3,11]}"#;
+    let expected =
+        ["/process/user/gid", "/process/user/additionalGids/1"].map(|p| (p.to_owned(), "RS-034"));
+    assert_eq!(places(&new(gids, user)), expected);
+    let none = format!(r#"{{"linux":{{"uidMappings":{gids},"gidMappings":{gids}}}}}"#);
+    let expected = ["/linux/uidMappings", "/linux/gidMappings"].map(|p| (p.to_owned(), "RS-054"));
+    assert_eq!(places(&none), expected);
+}
+
+#[test]
+fn rs_054_mappings_beside_a_joined_namespace_and_too_many() {
+    let user = |namespace: &str, mappings: &str| {
+        format!(
+            r#"{{"linux":{{"namespaces":[{namespace},{{"type":"mount"}}],"uidMappings":{mappings},"gidMappings":[{{"containerID":0,"hostID":1000,"size":10}}]}}}}"#
         )
     };
     let one = r#"[{"containerID":0,"hostID":1000,"size":10}]"#;
-    let list = "/linux/uidMappings";
-    let cases = [
-        (user(one, ""), vec![]),
-        (
-            user(
-                one,
-                r#""process":{"user":{"uid":9,"gid":10,"additionalGids":[3,11]}},"#,
-            ),
-            vec![
-                ("/process/user/gid", "RS-034"),
-                ("/process/user/additionalGids/1", "RS-034"),
-            ],
-        ),
-        (
-            user("null", ""),
-            vec![("/process/user/uid", "RS-034"), (list, "RS-054")],
-        ),
-        (
-            user("[]", ""),
-            vec![("/process/user/uid", "RS-034"), (list, "RS-054")],
-        ),
-        (
-            user(
-                r#"[{"containerID":0,"hostID":0,"size":5},{"containerID":4,"hostID":9,"size":1}]"#,
-                "",
-            ),
-            vec![("/linux/uidMappings/1/containerID", "RS-054")],
-        ),
-        (
-            user(
-                r#"[{"containerID":0,"hostID":4,"size":5},{"containerID":5,"hostID":0,"size":5}]"#,
-                "",
-            ),
-            vec![("/linux/uidMappings/0/hostID", "RS-054")],
-        ),
-        (
-            user(r#"[{"containerID":0,"hostID":1,"size":4294967295}]"#, ""),
-            vec![("/linux/uidMappings/0", "RS-054")],
-        ),
-        (
-            user(r#"[{"containerID":0,"hostID":0,"size":4294967295}]"#, ""),
-            vec![],
-        ),
-        (
-            format!(r#"{{"linux":{{"uidMappings":{one},"gidMappings":{one}}}}}"#),
-            vec![(list, "RS-054"), ("/linux/gidMappings", "RS-054")],
-        ),
-    ];
-    for (change, expected) in cases {
-        let found = problems(&change);
-        let found: Vec<_> = found
-            .iter()
-            .map(|(place, rule, _)| (place.as_str(), *rule))
+    let joined = problems(&user(r#"{"type":"user","path":"/u"}"#, one));
+    let both = ["/linux/uidMappings", "/linux/gidMappings"];
+    assert_eq!(
+        joined,
+        both.map(|place| (place.to_owned(), "RS-054", Severity::Warning))
+    );
+    let mappings = |count: u32| {
+        let list: Vec<String> = (0..count)
+            .map(|i| format!(r#"{{"containerID":{i},"hostID":{i},"size":1}}"#))
             .collect();
-        assert_eq!(found, expected, "{change}");
-    }
-    // Joined by path: the mappings are those of the namespace.
-    let joined = format!(
-        r#"{{"linux":{{"namespaces":[{{"type":"user","path":"/u"}},{{"type":"mount"}}],"uidMappings":{one}}}}}"#
-    );
+        problems(&user(
+            r#"{"type":"user"}"#,
+            &format!("[{}]", list.join(",")),
+        ))
+    };
+    assert_eq!(mappings(340), []);
     assert_eq!(
-        problems(&joined),
-        [(list.to_owned(), "RS-054", Severity::Warning)]
-    );
-    let many: Vec<String> = (0..341)
-        .map(|i| format!(r#"{{"containerID":{i},"hostID":{i},"size":1}}"#))
-        .collect();
-    assert_eq!(
-        problems(&user(&format!("[{}]", many.join(",")), "")),
-        [(list.to_owned(), "RS-054", Severity::Error)]
+        mappings(341),
+        [(both[0].to_owned(), "RS-054", Severity::Error)]
     );
 }
 
