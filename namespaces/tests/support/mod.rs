@@ -51,5 +51,10 @@ impl Drop for Sleeper {
         // `unshare --kill-child` is given wherever there is a process below it, so this ends both.
         self.child.kill().expect("can kill the child");
         self.child.wait().expect("can reap the child");
+        // The process below it dies a moment later, and somebody else reaps it.
+        let stat = format!("/proc/{}/stat", self.pid);
+        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+            std::thread::yield_now();
+        }
     }
 }
