@@ -148,7 +148,8 @@ impl Config {
         &self.warnings
     }
 
-    /// Checks everything that can be checked without a kernel, in the order of the document; at most 1,000 problems.
+    /// Checks everything that can be checked without a kernel: first each value for itself, then what belongs together. At
+    /// most 1,000 problems.
     ///
     /// Rules for Linux apply if there is a `linux` member, or no member for another platform.
     pub fn check(&self) -> Vec<Problem> {

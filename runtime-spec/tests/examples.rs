@@ -8,7 +8,7 @@ mod support;
 
 use keelbox_runtime_spec::{
     Bundle, Config, Features, ImageConfig, LinuxFeatures, ProcessState, Severity, State, Status,
-    Support, check_json,
+    Support, check_json, names,
 };
 use serde_json::Value;
 use support::{Schemas, examples};
@@ -272,4 +272,43 @@ fn writing_is_deterministic() {
     // The order is that of the specification.
     let at = |word: &str| config.to_json().find(word).unwrap();
     assert!(at("ociVersion") < at("\"root\"") && at("\"root\"") < at("\"process\""));
+}
+
+#[test]
+fn the_words_are_those_of_the_schemas() {
+    let schemas = Schemas::load();
+    let lists = [
+        ("SeccompArch", names::SECCOMP_ARCHITECTURES),
+        ("SeccompAction", names::SECCOMP_ACTIONS),
+        ("SeccompFlag", names::SECCOMP_FLAGS),
+        ("SeccompOperators", names::SECCOMP_OPERATORS),
+        ("NamespaceType", names::NAMESPACES),
+        ("MemoryPolicyMode", names::MEMORY_POLICY_MODES),
+        ("MemoryPolicyFlag", names::MEMORY_POLICY_FLAGS),
+        ("SchedulerPolicy", names::SCHEDULER_POLICIES),
+        ("SchedulerFlag", names::SCHEDULER_FLAGS),
+    ];
+    for (name, list) in lists {
+        let words = schemas.file("defs-linux.json")["definitions"][name]["enum"].as_array();
+        let mut words: Vec<&str> = words.unwrap().iter().filter_map(Value::as_str).collect();
+        words.sort();
+        assert_eq!(words, list, "{name}");
+    }
+    // runc's own document is among the examples: all it knows is known here, but for two options of file systems.
+    let (_, text) = examples("features", "good")
+        .into_iter()
+        .find(|(name, _)| name.ends_with("runc.json"))
+        .unwrap();
+    let runc = Features::from_json(&text).unwrap();
+    let unknown: Vec<_> = runc
+        .mount_options
+        .unwrap()
+        .into_iter()
+        .filter(|o| !names::MOUNT_OPTIONS.contains(&o.as_str()))
+        .collect();
+    assert_eq!(unknown, ["acl", "noacl"]);
+    assert_eq!(runc.hooks.unwrap(), names::HOOKS);
+    let capabilities = runc.linux.unwrap().capabilities.unwrap();
+    assert_eq!(capabilities, names::CAPABILITIES);
+    assert!(names::MOUNT_OPTIONS.is_sorted());
 }

@@ -109,7 +109,7 @@ fn options(context: &mut Context<'_>, mount: &Node<'_>) {
         }
         if text.is_empty() {
             context.warning(&option, rules::MOUNT_DATA, "is empty");
-        } else if bind && !MOUNT_OPTIONS.contains(&text) && text != "rnodev" {
+        } else if bind && !MOUNT_OPTIONS.contains(&text) {
             let message = format!(
                 "{} is data for a file system, and a bind mount has none",
                 quote(text)
