@@ -1,10 +1,7 @@
 //! Compiles the probe program (`probe/main.rs`) into a static executable that the library embeds.
 //!
 //! Uses nothing but the compiler that builds the rest, and the linker that it would use anyway.
-#![allow(
-    clippy::print_stdout,
-    reason = "a build script talks to cargo on standard output"
-)]
+#![allow(clippy::print_stdout, reason = "a build script talks to cargo on standard output")]
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -36,9 +33,5 @@ fn main() -> Result<(), Box<dyn Error>> {
         rustc.arg(flag);
     }
     let status = rustc.arg("probe/main.rs").arg("-o").arg(&output).status()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("cannot compile the probe: {status}").into())
-    }
+    if status.success() { Ok(()) } else { Err(format!("cannot compile the probe: {status}").into()) }
 }

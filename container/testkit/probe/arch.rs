@@ -3,26 +3,10 @@
 use core::arch::{asm, global_asm};
 
 #[cfg(target_arch = "x86_64")]
-global_asm!(
-    ".globl _start",
-    "_start:",
-    "xor ebp, ebp",
-    "mov rdi, rsp",
-    "and rsp, -16",
-    "call probe_main",
-    "ud2",
-);
+global_asm!(".globl _start", "_start:", "xor ebp, ebp", "mov rdi, rsp", "and rsp, -16", "call probe_main", "ud2",);
 
 #[cfg(target_arch = "aarch64")]
-global_asm!(
-    ".globl _start",
-    "_start:",
-    "mov x29, #0",
-    "mov x30, #0",
-    "mov x0, sp",
-    "bl probe_main",
-    "brk #1",
-);
+global_asm!(".globl _start", "_start:", "mov x29, #0", "mov x30, #0", "mov x0, sp", "bl probe_main", "brk #1",);
 
 /// Makes the system call `number` and returns the kernel's raw answer, `-errno` for a failure.
 ///

@@ -27,13 +27,7 @@ pub fn attempt(args: Args, out: &mut Out) {
         };
         sys::close(directory);
         let mut target = [0; 1024];
-        found |= say(
-            true,
-            "descriptor",
-            Some(fd),
-            descriptor_target(fd, &mut target),
-            out,
-        );
+        found |= say(true, "descriptor", Some(fd), descriptor_target(fd, &mut target), out);
         for path in args.after(2) {
             found |= say(climb(fd, path), "climb", Some(fd), path.to_bytes(), out);
         }
@@ -56,9 +50,7 @@ fn say(worked: bool, how: &str, fd: Option<i32>, object: &[u8], out: &mut Out) -
 }
 
 fn opens(directory: i32, path: &CStr) -> bool {
-    sys::openat(directory, path, O_NONBLOCK, 0)
-        .map(sys::close)
-        .is_ok()
+    sys::openat(directory, path, O_NONBLOCK, 0).map(sys::close).is_ok()
 }
 
 /// Goes up from `directory` as far as it goes, then down the absolute `path`.
@@ -68,8 +60,7 @@ fn climb(directory: i32, path: &CStr) -> bool {
     };
     let bytes = path.to_bytes_with_nul();
     let start = bytes.iter().position(|&byte| byte != b'/').unwrap_or(0);
-    let worked =
-        CStr::from_bytes_with_nul(&bytes[start..]).is_ok_and(|relative| opens(top, relative));
+    let worked = CStr::from_bytes_with_nul(&bytes[start..]).is_ok_and(|relative| opens(top, relative));
     sys::close(top);
     worked
 }
@@ -95,10 +86,7 @@ fn through_proc(args: Args, out: &mut Out) -> bool {
             }
             let worked = CStr::from_bytes_until_nul(&full).is_ok_and(|link| opens(proc, link));
             if worked {
-                out.text("root ")
-                    .bytes(name)
-                    .text(" ")
-                    .line(path.to_bytes());
+                out.text("root ").bytes(name).text(" ").line(path.to_bytes());
                 found = true;
             }
         }

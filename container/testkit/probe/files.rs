@@ -6,11 +6,7 @@ use core::ffi::CStr;
 
 /// Prints a file, or standard input for `-`.
 pub fn cat(path: &CStr, out: &mut Out) -> Result<()> {
-    let fd = if path == c"-" {
-        0
-    } else {
-        sys::openat(AT_FDCWD, path, 0, 0)?
-    };
+    let fd = if path == c"-" { 0 } else { sys::openat(AT_FDCWD, path, 0, 0)? };
     let mut buffer = [0; 2048];
     loop {
         match sys::read(fd, &mut buffer)? {
@@ -73,10 +69,7 @@ pub fn descriptor_target(fd: i32, target: &mut [u8]) -> &[u8] {
             break;
         }
     }
-    for (place, &digit) in path[PREFIX.len()..]
-        .iter_mut()
-        .zip(digits[..at].iter().rev())
-    {
+    for (place, &digit) in path[PREFIX.len()..].iter_mut().zip(digits[..at].iter().rev()) {
         *place = digit;
     }
     match CStr::from_bytes_until_nul(&path) {
@@ -122,36 +115,9 @@ pub fn each_name(fd: i32, mut use_name: impl FnMut(&[u8])) -> Result<()> {
         if entries.is_empty() {
             return Ok(());
         }
-        while let &[
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            low,
-            high,
-            ..,
-        ] = entries
-        {
-            let (entry, rest) =
-                entries.split_at(usize::from(u16::from_le_bytes([low, high])).min(entries.len()));
-            let name = entry
-                .get(NAME..)
-                .unwrap_or_default()
-                .split(|&byte| byte == 0)
-                .next()
-                .unwrap_or_default();
+        while let &[_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, low, high, ..] = entries {
+            let (entry, rest) = entries.split_at(usize::from(u16::from_le_bytes([low, high])).min(entries.len()));
+            let name = entry.get(NAME..).unwrap_or_default().split(|&byte| byte == 0).next().unwrap_or_default();
             if name != b"." && name != b".." {
                 use_name(name);
             }
@@ -163,15 +129,8 @@ pub fn each_name(fd: i32, mut use_name: impl FnMut(&[u8])) -> Result<()> {
 /// `MODE UID GID MAJOR:MINOR SIZE` of a file itself (not of a link's target), the mode in octal with the file type.
 pub fn stat(path: &CStr, out: &mut Out) -> Result<()> {
     let stat = sys::lstat(AT_FDCWD, path)?;
-    out.digits(stat.mode.into(), 8, 6)
-        .text(" ")
-        .number(stat.uid.into())
-        .text(" ")
-        .number(stat.gid.into());
-    out.text(" ")
-        .number(stat.rdev_major.into())
-        .text(":")
-        .number(stat.rdev_minor.into());
+    out.digits(stat.mode.into(), 8, 6).text(" ").number(stat.uid.into()).text(" ").number(stat.gid.into());
+    out.text(" ").number(stat.rdev_major.into()).text(":").number(stat.rdev_minor.into());
     out.text(" ").number(stat.size as i64).text("\n");
     Ok(())
 }

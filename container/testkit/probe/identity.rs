@@ -44,10 +44,7 @@ pub fn caps(out: &mut Out) -> Result<()> {
 pub fn status(key: &[u8], out: &mut Out) -> Result<()> {
     let mut found = false;
     each_line(c"/proc/self/status", |line| {
-        if let Some(value) = line
-            .strip_prefix(key)
-            .and_then(|rest| rest.strip_prefix(b":"))
-        {
+        if let Some(value) = line.strip_prefix(key).and_then(|rest| rest.strip_prefix(b":")) {
             found = true;
             out.line(value.trim_ascii());
         }
@@ -63,9 +60,7 @@ pub fn signals(out: &mut Out) -> Result<()> {
             ignored |= 1u64 << (signal - 1);
         }
     }
-    out.text("blocked ")
-        .digits(sys::blocked_signals()?, 16, 16)
-        .text("\n");
+    out.text("blocked ").digits(sys::blocked_signals()?, 16, 16).text("\n");
     out.text("ignored ").digits(ignored, 16, 16).text("\n");
     Ok(())
 }
@@ -83,9 +78,6 @@ pub fn umask(out: &mut Out) -> Result<()> {
 /// `ROWS COLUMNS` of the terminal on standard input.
 pub fn tty(out: &mut Out) -> Result<()> {
     let [rows, columns, ..] = sys::window_size(0)?;
-    out.number(rows.into())
-        .text(" ")
-        .number(columns.into())
-        .text("\n");
+    out.number(rows.into()).text(" ").number(columns.into()).text("\n");
     Ok(())
 }

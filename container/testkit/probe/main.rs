@@ -44,11 +44,7 @@ impl Args {
     }
 
     fn optional_number(self, index: usize, default: i64) -> Result<i64> {
-        if index < self.count {
-            self.number(index)
-        } else {
-            Ok(default)
-        }
+        if index < self.count { self.number(index) } else { Ok(default) }
     }
 
     fn after(self, index: usize) -> impl Iterator<Item = &'static CStr> {
@@ -75,12 +71,7 @@ impl Args {
 #[unsafe(no_mangle)]
 extern "C" fn probe_main(stack: *const usize) -> ! {
     // SAFETY: the System V ABI puts argc at the first stack word and the argv pointers right after it.
-    let args = unsafe {
-        Args {
-            count: *stack,
-            argv: stack.add(1).cast(),
-        }
-    };
+    let args = unsafe { Args { count: *stack, argv: stack.add(1).cast() } };
     let mut out = Out::new(1);
     let result = dispatch(args, &mut out);
     let status = match result.and_then(|status| out.flush().map(|()| status)) {

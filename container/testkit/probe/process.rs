@@ -11,13 +11,8 @@ fn milliseconds(value: i64) -> Result<u64> {
 
 /// `pid P`, `session S`, `group G`.
 pub fn session(out: &mut Out) -> Result<()> {
-    out.text("pid ")
-        .number(sys::getpid())
-        .text("\nsession ")
-        .number(sys::getsid()? as i64);
-    out.text("\ngroup ")
-        .number(sys::getpgid()? as i64)
-        .text("\n");
+    out.text("pid ").number(sys::getpid()).text("\nsession ").number(sys::getsid()? as i64);
+    out.text("\ngroup ").number(sys::getpgid()? as i64).text("\n");
     Ok(())
 }
 
@@ -48,10 +43,7 @@ pub fn forkbomb(limit: i64, out: &mut Out) -> Result<()> {
     let mut children = [0; 4096];
     let mut count = 0;
     let mut refusal = None;
-    for place in children
-        .iter_mut()
-        .take(usize::try_from(limit).map_err(|_| Errno::USAGE)?)
-    {
+    for place in children.iter_mut().take(usize::try_from(limit).map_err(|_| Errno::USAGE)?) {
         match sys::fork() {
             Ok(Some(pid)) => *place = pid,
             Ok(None) => {
@@ -69,10 +61,7 @@ pub fn forkbomb(limit: i64, out: &mut Out) -> Result<()> {
     if let Some(errno) = refusal {
         out.text("errno ").number(errno.0.into()).text("\n");
     }
-    children
-        .iter()
-        .take(count)
-        .for_each(|&pid| sys::destroy(pid));
+    children.iter().take(count).for_each(|&pid| sys::destroy(pid));
     Ok(())
 }
 
@@ -89,20 +78,13 @@ pub fn allocate(mebibytes: i64, hold: i64, out: &mut Out) -> Result<()> {
     for _ in 0..mebibytes {
         sys::touch_memory(1 << 20)?;
     }
-    out.text("allocated ")
-        .number(mebibytes)
-        .text(" MiB\n")
-        .flush()?;
+    out.text("allocated ").number(mebibytes).text(" MiB\n").flush()?;
     sleep(hold)
 }
 
 /// Sends a signal; `self` is the probe itself.
 pub fn kill(pid: &[u8], signal: i64) -> Result<()> {
-    let pid = if pid == b"self" {
-        sys::getpid()
-    } else {
-        text::number(pid).ok_or(Errno::USAGE)?
-    };
+    let pid = if pid == b"self" { sys::getpid() } else { text::number(pid).ok_or(Errno::USAGE)? };
     sys::kill(pid as i32, signal as i32)
 }
 

@@ -30,11 +30,7 @@ impl Errno {
 pub type Result<T> = core::result::Result<T, Errno>;
 
 fn check(answer: isize) -> Result<usize> {
-    if answer < 0 {
-        Err(Errno(-answer as i32))
-    } else {
-        Ok(answer as usize)
-    }
+    if answer < 0 { Err(Errno(-answer as i32)) } else { Ok(answer as usize) }
 }
 
 /// A system call whose arguments are all plain numbers, never addresses.
@@ -77,14 +73,7 @@ pub fn getdents64(fd: i32, bytes: &mut [u8]) -> Result<usize> {
 }
 
 pub fn openat(directory: i32, path: &CStr, flags: i32, mode: u32) -> Result<i32> {
-    let args = [
-        directory as usize,
-        path.as_ptr() as usize,
-        flags as usize,
-        mode as usize,
-        0,
-        0,
-    ];
+    let args = [directory as usize, path.as_ptr() as usize, flags as usize, mode as usize, 0, 0];
     // SAFETY: `path` is NUL-terminated and only read.
     check(unsafe { syscall(arch::OPENAT, args) }).map(|fd| fd as i32)
 }
@@ -95,24 +84,11 @@ pub fn close(fd: i32) {
 
 pub fn mkdir(path: &CStr) -> Result<()> {
     // SAFETY: `path` is NUL-terminated and only read.
-    check(unsafe {
-        syscall(
-            arch::MKDIRAT,
-            [AT_FDCWD as usize, path.as_ptr() as usize, 0o755, 0, 0, 0],
-        )
-    })
-    .map(drop)
+    check(unsafe { syscall(arch::MKDIRAT, [AT_FDCWD as usize, path.as_ptr() as usize, 0o755, 0, 0, 0]) }).map(drop)
 }
 
 pub fn readlink<'a>(path: &CStr, target: &'a mut [u8]) -> Result<&'a [u8]> {
-    let args = [
-        AT_FDCWD as usize,
-        path.as_ptr() as usize,
-        target.as_mut_ptr() as usize,
-        target.len(),
-        0,
-        0,
-    ];
+    let args = [AT_FDCWD as usize, path.as_ptr() as usize, target.as_mut_ptr() as usize, target.len(), 0, 0];
     // SAFETY: `path` is NUL-terminated and only read; `target` is writable for the length that the kernel is told.
     let length = check(unsafe { syscall(arch::READLINKAT, args) })?;
     Ok(&target[..length])
@@ -152,14 +128,7 @@ pub fn lstat(directory: i32, path: &CStr) -> Result<Statx> {
     // SAFETY: `Statx` is plain numbers, for which all zeroes is a value.
     let mut stat: Statx = unsafe { core::mem::zeroed() };
     let place = ptr::from_mut(&mut stat) as usize;
-    let args = [
-        directory as usize,
-        path.as_ptr() as usize,
-        AT_SYMLINK_NOFOLLOW,
-        STATX_BASIC_STATS,
-        place,
-        0,
-    ];
+    let args = [directory as usize, path.as_ptr() as usize, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, place, 0];
     // SAFETY: `path` is NUL-terminated and only read; `stat` has the 256 bytes of the kernel's structure.
     check(unsafe { syscall(arch::STATX, args) })?;
     Ok(stat)
@@ -182,14 +151,7 @@ pub fn uname() -> Result<[[u8; 65]; 6]> {
 pub fn ids(call: usize) -> Result<[u32; 3]> {
     let mut ids = [0u32; 3];
     let place = ids.as_mut_ptr();
-    let args = [
-        place as usize,
-        place.wrapping_add(1) as usize,
-        place.wrapping_add(2) as usize,
-        0,
-        0,
-        0,
-    ];
+    let args = [place as usize, place.wrapping_add(1) as usize, place.wrapping_add(2) as usize, 0, 0, 0];
     // SAFETY: the three addresses are the three elements of `ids`, which the kernel fills, and the call is one of
     // `getresuid` and `getresgid`.
     check(unsafe { syscall(call, args) })?;
@@ -298,17 +260,7 @@ pub fn window_size(fd: i32) -> Result<[u16; 4]> {
 pub fn touch_memory(length: usize) -> Result<()> {
     const PROT_READ_WRITE: usize = 3;
     const MAP_PRIVATE_ANONYMOUS: usize = 0x22;
-    let start = plain(
-        arch::MMAP,
-        [
-            0,
-            length,
-            PROT_READ_WRITE,
-            MAP_PRIVATE_ANONYMOUS,
-            usize::MAX,
-            0,
-        ],
-    )? as *mut u8;
+    let start = plain(arch::MMAP, [0, length, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, usize::MAX, 0])? as *mut u8;
     for offset in (0..length).step_by(4096) {
         // SAFETY: `offset` lies within the mapping that the kernel has just made, which nothing else uses.
         unsafe { start.add(offset).write_volatile(1) };

@@ -20,11 +20,7 @@ pub fn number(text: &[u8]) -> Option<i64> {
         let digit = char::from(digit).to_digit(radix)?;
         value = value.wrapping_mul(radix.into()).wrapping_add(digit.into());
     }
-    Some(if negative {
-        (value as i64).wrapping_neg()
-    } else {
-        value as i64
-    })
+    Some(if negative { (value as i64).wrapping_neg() } else { value as i64 })
 }
 
 /// Collects output and writes it in few system calls. The first failed write is kept and told by `flush`.
@@ -37,12 +33,7 @@ pub struct Out {
 
 impl Out {
     pub fn new(fd: i32) -> Self {
-        Self {
-            fd,
-            buffer: [0; 1024],
-            used: 0,
-            failed: Ok(()),
-        }
+        Self { fd, buffer: [0; 1024], used: 0, failed: Ok(()) }
     }
 
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {

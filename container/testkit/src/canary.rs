@@ -40,12 +40,7 @@ impl HostCanary {
     pub fn new() -> io::Result<Self> {
         let tree = crate::probe::open_directory("keelbox-canary-")?;
         let at = |name: &str| tree.path().join(name);
-        for (name, mode) in [
-            ("file", 0o644),
-            ("secret", 0o600),
-            ("program", 0o755),
-            ("shared-a", 0o644),
-        ] {
+        for (name, mode) in [("file", 0o644), ("secret", 0o600), ("program", 0o755), ("shared-a", 0o644)] {
             fs::write(at(name), format!("the canary's {name}\n"))?;
             fs::set_permissions(at(name), Permissions::from_mode(mode))?;
         }
@@ -55,11 +50,7 @@ impl HostCanary {
         symlink("file", at("link"))?;
         symlink("/nowhere/at/all", at("nowhere"))?;
         mkfifo(&at("pipe"), Mode::from_bits_truncate(0o644))?;
-        let mut canary = Self {
-            tree,
-            others: Vec::new(),
-            before: BTreeMap::new(),
-        };
+        let mut canary = Self { tree, others: Vec::new(), before: BTreeMap::new() };
         canary.before = canary.picture()?;
         Ok(canary)
     }
@@ -87,9 +78,7 @@ impl HostCanary {
     ///
     /// When anything changed, with both descriptions of each file that did.
     pub fn assert_unchanged(&self) {
-        let after = self
-            .picture()
-            .unwrap_or_else(|error| panic!("the canary cannot be read any more: {error}"));
+        let after = self.picture().unwrap_or_else(|error| panic!("the canary cannot be read any more: {error}"));
         let mut paths: Vec<_> = self.before.keys().chain(after.keys()).collect();
         paths.sort_unstable();
         paths.dedup();
@@ -102,19 +91,13 @@ impl HostCanary {
                 format!("{}\n  was: {was}\n  is:  {is}", path.display())
             })
             .collect();
-        assert!(
-            changes.is_empty(),
-            "the host was changed:\n{}",
-            changes.join("\n")
-        );
+        assert!(changes.is_empty(), "the host was changed:\n{}", changes.join("\n"));
     }
 
     fn picture(&self) -> io::Result<BTreeMap<PathBuf, String>> {
         let mut facts = BTreeMap::new();
         describe(self.path(), &mut facts)?;
-        self.others
-            .iter()
-            .try_for_each(|path| describe(path, &mut facts))?;
+        self.others.iter().try_for_each(|path| describe(path, &mut facts))?;
         Ok(facts)
     }
 }
@@ -123,19 +106,12 @@ fn describe(path: &Path, facts: &mut BTreeMap<PathBuf, String>) -> io::Result<()
     let found = fs::symlink_metadata(path)?;
     let kind = found.file_type();
     let (mode, uid, gid, links) = (found.mode(), found.uid(), found.gid(), found.nlink());
-    let mut text = format!(
-        "inode {} mode {mode:o} owner {uid}:{gid} links {links}",
-        found.ino()
-    );
+    let mut text = format!("inode {} mode {mode:o} owner {uid}:{gid} links {links}", found.ino());
     if kind.is_char_device() || kind.is_block_device() {
         text += &format!(" device {:#x}", found.rdev());
     } else {
-        let times = [
-            (found.mtime(), found.mtime_nsec()),
-            (found.ctime(), found.ctime_nsec()),
-        ];
-        let [mtime, ctime] =
-            times.map(|(seconds, nanoseconds)| format!("{seconds}.{nanoseconds:09}"));
+        let times = [(found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec())];
+        let [mtime, ctime] = times.map(|(seconds, nanoseconds)| format!("{seconds}.{nanoseconds:09}"));
         text += &format!(" size {} mtime {mtime} ctime {ctime}", found.size());
     }
     if kind.is_file() {
@@ -192,19 +168,10 @@ mod tests {
         assert!(notices(|tree| fs::write(tree.join("link"), "x")));
         assert!(notices(|tree| fs::write(tree.join("directory/new"), "x")));
         assert!(notices(|tree| fs::remove_file(tree.join("nowhere"))));
-        assert!(notices(|tree| fs::hard_link(
-            tree.join("file"),
-            tree.join("more")
-        )));
-        assert!(notices(|tree| fs::set_permissions(
-            tree.join("secret"),
-            Permissions::from_mode(0o644)
-        )));
-        assert!(notices(|tree| fs::rename(
-            tree.join("shared-a"),
-            tree.join("shared-b")
-        )
-        .and_then(|()| fs::remove_file(tree.join("shared-b")))));
+        assert!(notices(|tree| fs::hard_link(tree.join("file"), tree.join("more"))));
+        assert!(notices(|tree| fs::set_permissions(tree.join("secret"), Permissions::from_mode(0o644))));
+        assert!(notices(|tree| fs::rename(tree.join("shared-a"), tree.join("shared-b"))
+            .and_then(|()| fs::remove_file(tree.join("shared-b")))));
         assert!(notices(|tree| {
             let (text, path) = (fs::read(tree.join("file"))?, tree.join("file"));
             fs::remove_file(&path)?;
@@ -217,9 +184,7 @@ mod tests {
         let other = tempfile::tempdir().expect("there is room for a directory");
         let file = other.path().join("file");
         fs::write(&file, "before").expect("the directory is ours");
-        let canary = HostCanary::new()
-            .and_then(|canary| canary.also(&file))
-            .expect("the file exists");
+        let canary = HostCanary::new().and_then(|canary| canary.also(&file)).expect("the file exists");
         canary.assert_unchanged();
         fs::write(&file, "after!").expect("the directory is ours");
         assert!(catch_unwind(std::panic::AssertUnwindSafe(|| canary.assert_unchanged())).is_err());

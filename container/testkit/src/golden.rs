@@ -26,25 +26,14 @@ macro_rules! golden {
 pub fn compare_golden(crate_directory: &str, name: &str, text: &str) {
     let path = Path::new(crate_directory).join("tests/golden").join(name);
     if env::var_os("KEELBOX_BLESS").is_some_and(|value| value == "1") {
-        let written = path
-            .parent()
-            .map_or(Ok(()), fs::create_dir_all)
-            .and_then(|()| fs::write(&path, text));
-        return written.unwrap_or_else(|error| {
-            panic!("cannot write golden file {}: {error}", path.display())
-        });
+        let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, text));
+        return written.unwrap_or_else(|error| panic!("cannot write golden file {}: {error}", path.display()));
     }
     let golden = fs::read_to_string(&path).unwrap_or_else(|error| {
-        panic!(
-            "cannot read golden file {}: {error} (KEELBOX_BLESS=1 writes it)",
-            path.display()
-        )
+        panic!("cannot read golden file {}: {error} (KEELBOX_BLESS=1 writes it)", path.display())
     });
     if let Some(difference) = first_difference(&golden, text) {
-        panic!(
-            "not as in golden file {} (KEELBOX_BLESS=1 rewrites it)\n{difference}\nall:\n{text}",
-            path.display()
-        );
+        panic!("not as in golden file {} (KEELBOX_BLESS=1 rewrites it)\n{difference}\nall:\n{text}", path.display());
     }
 }
 
@@ -56,14 +45,8 @@ fn first_difference(golden: &str, text: &str) -> Option<String> {
     for number in 1.. {
         let (left, right) = (expected.next(), found.next());
         if left != right {
-            let show = |line: Option<&str>| {
-                line.map_or("(no line)".to_owned(), |line| format!("{line:?}"))
-            };
-            return Some(format!(
-                "line {number}\n  golden: {}\n  now:    {}",
-                show(left),
-                show(right)
-            ));
+            let show = |line: Option<&str>| line.map_or("(no line)".to_owned(), |line| format!("{line:?}"));
+            return Some(format!("line {number}\n  golden: {}\n  now:    {}", show(left), show(right)));
         }
     }
     None
@@ -96,13 +79,12 @@ mod tests {
         let path = directory.path().to_str().expect("a temporary path is text");
         let run = || compare_golden(path, "deep/new.txt", "text\n");
         assert!(std::panic::catch_unwind(run).is_err());
-        let status =
-            std::process::Command::new(env::current_exe().expect("a running program has a path"))
-                .args(["--exact", "golden::tests::bless_in_child"])
-                .env("KEELBOX_BLESS", "1")
-                .env("GOLDEN_DIRECTORY", path)
-                .output()
-                .expect("the test program starts");
+        let status = std::process::Command::new(env::current_exe().expect("a running program has a path"))
+            .args(["--exact", "golden::tests::bless_in_child"])
+            .env("KEELBOX_BLESS", "1")
+            .env("GOLDEN_DIRECTORY", path)
+            .output()
+            .expect("the test program starts");
         assert!(status.status.success());
         run();
     }

@@ -83,16 +83,9 @@ impl LeakCheckBuilder {
     ///
     /// In a test that did not say [`alone!`](crate::alone!), and when `/proc` is not mounted.
     pub fn begin(self) -> LeakCheck {
-        assert!(
-            is_alone(),
-            "a LeakCheck needs alone!() at the beginning of its test: others would be taken for leaks"
-        );
+        assert!(is_alone(), "a LeakCheck needs alone!() at the beginning of its test: others would be taken for leaks");
         let system = self.system_facts();
-        LeakCheck {
-            own: own::facts(),
-            system,
-            options: self,
-        }
+        LeakCheck { own: own::facts(), system, options: self }
     }
 
     fn system_facts(&self) -> Facts {
@@ -114,11 +107,7 @@ impl LeakCheck {
     /// Says what else to watch.
     pub fn builder() -> LeakCheckBuilder {
         let settle = Duration::from_secs(2);
-        LeakCheckBuilder {
-            prefix: "keelbox".to_owned(),
-            directories: Vec::new(),
-            settle,
-        }
+        LeakCheckBuilder { prefix: "keelbox".to_owned(), directories: Vec::new(), settle }
     }
 
     /// Takes the second picture and compares.
@@ -128,11 +117,7 @@ impl LeakCheck {
     /// When anything differs, with one line for each difference: `+` what is new, `-` what is gone, `~` what changed.
     pub fn check(self) {
         let differences = self.differences();
-        assert!(
-            differences.is_empty(),
-            "left behind:\n{}",
-            differences.join("\n")
-        );
+        assert!(differences.is_empty(), "left behind:\n{}", differences.join("\n"));
     }
 
     /// Takes the second picture and tells the differences, without panicking.
@@ -177,16 +162,11 @@ fn read(path: impl AsRef<Path>) -> String {
 
 /// Where a symbolic link points to, or why it cannot be read.
 fn link(path: impl AsRef<Path>) -> String {
-    std::fs::read_link(path).map_or_else(
-        |error| error.to_string(),
-        |target| target.to_string_lossy().into_owned(),
-    )
+    std::fs::read_link(path).map_or_else(|error| error.to_string(), |target| target.to_string_lossy().into_owned())
 }
 
 /// The names in a directory; none where it cannot be read.
 fn names(path: impl AsRef<Path>) -> Vec<String> {
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect()
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }

@@ -93,7 +93,5 @@ impl<E> Outcome for Result<(), E> {
 ///
 /// When `/proc` is not mounted.
 pub fn host_name() -> std::io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/hostname")?
-        .trim_end()
-        .to_owned())
+    Ok(std::fs::read_to_string("/proc/sys/kernel/hostname")?.trim_end().to_owned())
 }

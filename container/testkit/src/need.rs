@@ -62,47 +62,22 @@ impl Need {
     pub fn missing(self) -> Option<String> {
         let (met, reason) = match self {
             Self::Root => (geteuid().is_root(), "not running as root".to_owned()),
-            Self::OrdinaryUser => (
-                has_ordinary_user(),
-                "cannot become an ordinary user with setpriv".to_owned(),
-            ),
-            Self::UserNamespace => (
-                has_user_namespace(),
-                "may not make a user namespace".to_owned(),
-            ),
-            Self::MountNamespace => (
-                may_unshare(CloneFlags::CLONE_NEWNS),
-                "may not make a mount namespace".to_owned(),
-            ),
-            Self::NetNamespace => (
-                may_unshare(CloneFlags::CLONE_NEWNET),
-                "may not make a network namespace".to_owned(),
-            ),
-            Self::CgroupV1(name) => (
-                has_v1(name),
-                format!("no writable cgroup v1 hierarchy of {name}"),
-            ),
-            Self::CgroupV2(name) => (
-                has_v2(Some(name)),
-                format!("no writable cgroup v2 hierarchy with {name}"),
-            ),
+            Self::OrdinaryUser => (has_ordinary_user(), "cannot become an ordinary user with setpriv".to_owned()),
+            Self::UserNamespace => (has_user_namespace(), "may not make a user namespace".to_owned()),
+            Self::MountNamespace => (may_unshare(CloneFlags::CLONE_NEWNS), "may not make a mount namespace".to_owned()),
+            Self::NetNamespace => {
+                (may_unshare(CloneFlags::CLONE_NEWNET), "may not make a network namespace".to_owned())
+            }
+            Self::CgroupV1(name) => (has_v1(name), format!("no writable cgroup v1 hierarchy of {name}")),
+            Self::CgroupV2(name) => (has_v2(Some(name)), format!("no writable cgroup v2 hierarchy with {name}")),
             Self::Unified => (has_v2(None), "no writable cgroup v2 hierarchy".to_owned()),
-            Self::Overlay => (
-                file_mentions("/proc/filesystems", "overlay"),
-                "the kernel has no overlayfs".to_owned(),
-            ),
+            Self::Overlay => (file_mentions("/proc/filesystems", "overlay"), "the kernel has no overlayfs".to_owned()),
             Self::Seccomp => (
                 Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
                 "the kernel has no seccomp filters".to_owned(),
             ),
-            Self::Tty => (
-                has_terminals(),
-                "no pseudo-terminal to be had from /dev/ptmx".to_owned(),
-            ),
-            Self::Program(name) => (
-                find_program(name).is_some(),
-                format!("no program {name} in PATH"),
-            ),
+            Self::Tty => (has_terminals(), "no pseudo-terminal to be had from /dev/ptmx".to_owned()),
+            Self::Program(name) => (find_program(name).is_some(), format!("no program {name} in PATH")),
             Self::Exists(path) => (Path::new(path).exists(), format!("no {path}")),
             Self::Slow => (
                 env::var_os("KEELBOX_SLOW").is_some_and(|value| value == "1"),
@@ -147,10 +122,7 @@ pub fn skip_reason(test: &str, need: Need) -> Option<String> {
     let reason = need.missing()?;
     let promised = env::var("KEELBOX_CI_HAS").unwrap_or_default();
     let strict = env::var_os("KEELBOX_CI").is_some_and(|value| value == "1");
-    assert!(
-        !(strict && promises(&promised, need)),
-        "{test}: {reason}, but this machine is to have {need}"
-    );
+    assert!(!(strict && promises(&promised, need)), "{test}: {reason}, but this machine is to have {need}");
     crate::rerun::say(&format!("SKIP {test}: {reason}"));
     Some(reason)
 }
@@ -158,9 +130,7 @@ pub fn skip_reason(test: &str, need: Need) -> Option<String> {
 fn promises(list: &str, need: Need) -> bool {
     let name = need.to_string();
     let family = name.split('(').next().unwrap_or_default();
-    list.split(',')
-        .map(str::trim)
-        .any(|entry| entry == name || entry == family)
+    list.split(',').map(str::trim).any(|entry| entry == name || entry == family)
 }
 
 /// Finds an executable file by the search path of the environment.
@@ -174,16 +144,12 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
 }
 
 fn succeeds(command: &mut Command) -> bool {
-    let quiet = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     quiet.status().is_ok_and(|status| status.success())
 }
 
 fn has_ordinary_user() -> bool {
-    !geteuid().is_root()
-        || OrdinaryUser::for_tests().is_ok_and(|user| succeeds(&mut user.command("true")))
+    !geteuid().is_root() || OrdinaryUser::for_tests().is_ok_and(|user| succeeds(&mut user.command("true")))
 }
 
 fn has_user_namespace() -> bool {
@@ -193,17 +159,11 @@ fn has_user_namespace() -> bool {
 
 fn may_unshare(flags: CloneFlags) -> bool {
     // A thread of its own, so that the caller stays where it is.
-    std::thread::spawn(move || unshare(flags).is_ok())
-        .join()
-        .unwrap_or(false)
+    std::thread::spawn(move || unshare(flags).is_ok()).join().unwrap_or(false)
 }
 
 fn has_terminals() -> bool {
-    fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/ptmx")
-        .is_ok()
+    fs::OpenOptions::new().read(true).write(true).open("/dev/ptmx").is_ok()
 }
 
 fn file_mentions(path: &str, word: &str) -> bool {
@@ -226,17 +186,10 @@ pub(crate) fn hierarchies() -> Vec<Hierarchy> {
     let parse = |line: &str| {
         let (mount, source) = line.split_once(" - ")?;
         let mut source = source.split(' ');
-        let kind = source
-            .next()
-            .filter(|kind| matches!(*kind, "cgroup" | "cgroup2"))?
-            .to_owned();
+        let kind = source.next().filter(|kind| matches!(*kind, "cgroup" | "cgroup2"))?.to_owned();
         let mount_point = PathBuf::from(mount.split(' ').nth(4)?);
         let options = source.nth(1).unwrap_or_default().to_owned();
-        Some(Hierarchy {
-            mount_point,
-            kind,
-            options,
-        })
+        Some(Hierarchy { mount_point, kind, options })
     };
     table.lines().filter_map(parse).collect()
 }
@@ -246,12 +199,8 @@ fn writable(path: &Path) -> bool {
 }
 
 fn has_v1(controller: &str) -> bool {
-    let wanted = |each: &Hierarchy| {
-        each.kind == "cgroup" && each.options.split(',').any(|name| name == controller)
-    };
-    hierarchies()
-        .iter()
-        .any(|each| wanted(each) && writable(&each.mount_point))
+    let wanted = |each: &Hierarchy| each.kind == "cgroup" && each.options.split(',').any(|name| name == controller);
+    hierarchies().iter().any(|each| wanted(each) && writable(&each.mount_point))
 }
 
 fn has_v2(controller: Option<&str>) -> bool {
@@ -260,9 +209,7 @@ fn has_v2(controller: Option<&str>) -> bool {
         let names = fs::read_to_string(file).unwrap_or_default();
         controller.is_none_or(|wanted| names.split_whitespace().any(|name| name == wanted))
     };
-    hierarchies()
-        .iter()
-        .any(|each| each.kind == "cgroup2" && offers(each) && writable(&each.mount_point))
+    hierarchies().iter().any(|each| each.kind == "cgroup2" && offers(each) && writable(&each.mount_point))
 }
 
 #[cfg(test)]
@@ -273,10 +220,7 @@ mod tests {
     fn a_missing_program_is_missed_and_a_present_one_is_not() {
         assert_eq!(Need::Program("sh").missing(), None);
         let reason = Need::Program("no-such-program-here").missing();
-        assert_eq!(
-            reason.as_deref(),
-            Some("no program no-such-program-here in PATH")
-        );
+        assert_eq!(reason.as_deref(), Some("no program no-such-program-here in PATH"));
     }
 
     #[test]

@@ -40,19 +40,9 @@ pub(crate) fn open_directory(prefix: &str) -> io::Result<TempDir> {
 
 /// Makes the directories and the two user lists of [`probe_root`].
 pub(crate) fn skeleton(root: &Path) -> io::Result<()> {
-    let directories = [
-        ("bin", 0o755),
-        ("dev", 0o755),
-        ("etc", 0o755),
-        ("home", 0o755),
-        ("home/user", 0o755),
-        ("proc", 0o555),
-    ];
-    for (name, mode) in
-        directories
-            .into_iter()
-            .chain([("root", 0o700), ("sys", 0o555), ("tmp", 0o1777)])
-    {
+    let directories =
+        [("bin", 0o755), ("dev", 0o755), ("etc", 0o755), ("home", 0o755), ("home/user", 0o755), ("proc", 0o555)];
+    for (name, mode) in directories.into_iter().chain([("root", 0o700), ("sys", 0o555), ("tmp", 0o1777)]) {
         let directory = root.join(name);
         fs::create_dir(&directory)?;
         fs::set_permissions(&directory, Permissions::from_mode(mode))?;
@@ -68,22 +58,12 @@ pub(crate) fn skeleton(root: &Path) -> io::Result<()> {
 /// Writes an executable file by way of another process. A descriptor of ours, open for writing, could be inherited by
 /// what a thread beside this one forks at that moment, and then executing the file fails with `ETXTBSY`.
 fn write_program(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut tee = Command::new("tee")
-        .arg(path)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()?;
-    let written = tee
-        .stdin
-        .take()
-        .map_or(Ok(()), |mut pipe| pipe.write_all(bytes));
+    let mut tee = Command::new("tee").arg(path).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    let written = tee.stdin.take().map_or(Ok(()), |mut pipe| pipe.write_all(bytes));
     let status = tee.wait()?;
     written?;
     if !status.success() {
-        return Err(io::Error::other(format!(
-            "cannot write {}: tee ended with {status}",
-            path.display()
-        )));
+        return Err(io::Error::other(format!("cannot write {}: tee ended with {status}", path.display())));
     }
     fs::set_permissions(path, Permissions::from_mode(0o755))
 }

@@ -86,10 +86,7 @@ pub fn alone(test: &str) -> bool {
         return true;
     }
     let program = env::current_exe().expect("a running program has a path");
-    judge(
-        test,
-        harness(&mut Command::new(program), test).env(ALONE, test),
-    );
+    judge(test, harness(&mut Command::new(program), test).env(ALONE, test));
     false
 }
 
@@ -109,23 +106,13 @@ pub fn as_user(test: &str) -> bool {
         return true;
     }
     let user = OrdinaryUser::for_tests().expect("KEELBOX_TEST_USER names a user of this machine");
-    let home = user
-        .home()
-        .expect("root can make a directory and give it away");
-    let program = user
-        .reachable_copy(home.path())
-        .expect("root can copy the test program");
+    let home = user.home().expect("root can make a directory and give it away");
+    let program = user.reachable_copy(home.path()).expect("root can copy the test program");
     let mut command = user.command(&program);
     for variable in ["HOME", "TMPDIR", "XDG_RUNTIME_DIR"] {
         command.env(variable, home.path());
     }
-    judge(
-        test,
-        harness(&mut command, test)
-            .current_dir(home.path())
-            .env(ALONE, test)
-            .env(AS_USER, test),
-    );
+    judge(test, harness(&mut command, test).current_dir(home.path()).env(ALONE, test).env(AS_USER, test));
     false
 }
 
@@ -145,34 +132,13 @@ impl OrdinaryUser {
     /// When the variable names a user that `/etc/passwd` does not have.
     pub fn for_tests() -> io::Result<Self> {
         let Ok(name) = env::var("KEELBOX_TEST_USER") else {
-            return Ok(Self {
-                uid: 65534,
-                gid: 65534,
-                name: None,
-            });
+            return Ok(Self { uid: 65534, gid: 65534, name: None });
         };
-        let unknown = || {
-            io::Error::new(
-                io::ErrorKind::NotFound,
-                format!("no user {name} in /etc/passwd"),
-            )
-        };
+        let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("no user {name} in /etc/passwd"));
         let passwd = fs::read_to_string("/etc/passwd")?;
-        let line = passwd
-            .lines()
-            .find(|line| line.split(':').next() == Some(&name))
-            .ok_or_else(unknown)?;
-        let id = |at: usize| {
-            line.split(':')
-                .nth(at)
-                .and_then(|id| id.parse().ok())
-                .ok_or_else(unknown)
-        };
-        Ok(Self {
-            uid: id(2)?,
-            gid: id(3)?,
-            name: Some(name.clone()),
-        })
+        let line = passwd.lines().find(|line| line.split(':').next() == Some(&name)).ok_or_else(unknown)?;
+        let id = |at: usize| line.split(':').nth(at).and_then(|id| id.parse().ok()).ok_or_else(unknown);
+        Ok(Self { uid: id(2)?, gid: id(3)?, name: Some(name.clone()) })
     }
 
     /// The user's number.
@@ -191,12 +157,7 @@ impl OrdinaryUser {
     #[must_use]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(find_program("setpriv").unwrap_or_else(|| "setpriv".into()));
-        command.args([
-            "--reuid",
-            &self.uid.to_string(),
-            "--regid",
-            &self.gid.to_string(),
-        ]);
+        command.args(["--reuid", &self.uid.to_string(), "--regid", &self.gid.to_string()]);
         command.args(["--clear-groups", "--inh-caps=-all"]);
         if let Some(name) = &self.name {
             command.env("USER", name).env("LOGNAME", name);
@@ -211,9 +172,7 @@ impl OrdinaryUser {
     ///
     /// Any of making or giving away a directory; needs root.
     pub fn home(&self) -> io::Result<TempDir> {
-        let home = tempfile::Builder::new()
-            .prefix("keelbox-home-")
-            .tempdir_in("/var/tmp")?;
+        let home = tempfile::Builder::new().prefix("keelbox-home-").tempdir_in("/var/tmp")?;
         std::os::unix::fs::chown(home.path(), Some(self.uid), Some(self.gid))?;
         Ok(home)
     }
@@ -221,15 +180,8 @@ impl OrdinaryUser {
     /// The running program under a path that this user can execute: its own, or that of a copy below `home`.
     fn reachable_copy(&self, home: &Path) -> io::Result<PathBuf> {
         let program = env::current_exe()?;
-        let open = |path: &Path, bits: u32| {
-            fs::metadata(path).is_ok_and(|found| found.mode() & bits == bits)
-        };
-        if open(&program, 0o5)
-            && program
-                .ancestors()
-                .skip(1)
-                .all(|directory| open(directory, 0o1))
-        {
+        let open = |path: &Path, bits: u32| fs::metadata(path).is_ok_and(|found| found.mode() & bits == bits);
+        if open(&program, 0o5) && program.ancestors().skip(1).all(|directory| open(directory, 0o1)) {
             return Ok(program);
         }
         let copy = home.join("test-program");
@@ -253,27 +205,18 @@ fn judge(test: &str, command: &mut Command) {
         Ok(ran) => ran,
         Err(error) => panic!("cannot run {test} in a process of its own ({command:?}): {error}"),
     };
-    stderr
-        .lines()
-        .filter_map(|line| line.find("SKIP ").map(|at| &line[at..]))
-        .for_each(say);
+    stderr.lines().filter_map(|line| line.find("SKIP ").map(|at| &line[at..])).for_each(say);
     let passed = status.success() && stdout.contains("1 passed");
     // Set in, so that nobody takes the inner harness's result line for one of the outer.
     let said = format!("{stdout}\n{stderr}").replace('\n', "\n  | ");
     let who = Uid::effective();
-    assert!(
-        passed,
-        "{test} in a process of its own (started by user {who}): {status}\n  | {said}"
-    );
+    assert!(passed, "{test} in a process of its own (started by user {who}): {status}\n  | {said}");
 }
 
 /// Files and not pipes: of a pipe one would have to wait until the last process that a bad test leaves behind lets go.
 fn run_with_files(command: &mut Command) -> io::Result<(ExitStatus, String, String)> {
     let mut files = [tempfile::tempfile()?, tempfile::tempfile()?];
-    command
-        .stdin(Stdio::null())
-        .stdout(files[0].try_clone()?)
-        .stderr(files[1].try_clone()?);
+    command.stdin(Stdio::null()).stdout(files[0].try_clone()?).stderr(files[1].try_clone()?);
     let status = command.status()?;
     let mut texts = [Vec::new(), Vec::new()];
     for (file, text) in files.iter_mut().zip(&mut texts) {
@@ -310,10 +253,7 @@ mod tests {
 
     #[test]
     fn the_name_is_what_the_harness_calls_the_test() {
-        assert_eq!(
-            crate::test_name!(),
-            "rerun::tests::the_name_is_what_the_harness_calls_the_test"
-        );
+        assert_eq!(crate::test_name!(), "rerun::tests::the_name_is_what_the_harness_calls_the_test");
         let in_closure = || crate::test_name!();
         assert_eq!(in_closure(), crate::test_name!());
     }
@@ -322,9 +262,7 @@ mod tests {
     fn a_test_alone_has_the_process_to_itself() {
         crate::alone!();
         assert!(is_alone());
-        let tasks = fs::read_dir("/proc/self/task")
-            .expect("/proc is mounted")
-            .count();
+        let tasks = fs::read_dir("/proc/self/task").expect("/proc is mounted").count();
         assert_eq!(tasks, 2, "the harness and this test");
     }
 

@@ -24,23 +24,12 @@ pub fn busybox_root() -> io::Result<TempDir> {
     skeleton(root.path())?;
     let bin = root.path().join("bin");
     // `cp`, as a descriptor of ours that is open for writing would make `execve` fail in other threads' children.
-    run(Command::new("cp")
-        .arg("--dereference")
-        .arg(&busybox)
-        .arg(bin.join("busybox")))?;
-    if fs::read(bin.join("busybox"))?
-        .windows(14)
-        .any(|bytes| bytes == b"/lib64/ld-linu" || bytes == b"/lib/ld-linux-")
+    run(Command::new("cp").arg("--dereference").arg(&busybox).arg(bin.join("busybox")))?;
+    if fs::read(bin.join("busybox"))?.windows(14).any(|bytes| bytes == b"/lib64/ld-linu" || bytes == b"/lib/ld-linux-")
     {
-        return Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            format!("{} is not static", busybox.display()),
-        ));
+        return Err(io::Error::new(io::ErrorKind::Unsupported, format!("{} is not static", busybox.display())));
     }
-    for name in run(Command::new(&busybox).arg("--list"))?
-        .lines()
-        .filter(|name| *name != "busybox")
-    {
+    for name in run(Command::new(&busybox).arg("--list"))?.lines().filter(|name| *name != "busybox") {
         symlink("busybox", bin.join(name))?;
     }
     Ok(root)
@@ -65,23 +54,17 @@ pub fn debian_layout() -> io::Result<PathBuf> {
 ///
 /// As [`debian_layout`].
 pub fn debian_layout_in(directory: &Path) -> io::Result<PathBuf> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(directory)?;
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
     let owner = fs::symlink_metadata(directory)?;
     if !owner.is_dir() || owner.uid() != nix::unistd::geteuid().as_raw() {
         let text = format!("{} is not a directory of this user", directory.display());
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }
     let lock = fs::File::create(directory.join("lock"))?;
-    let _lock =
-        Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| io::Error::from(errno))?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| io::Error::from(errno))?;
     let layout = directory.join("debian");
     if !layout.join("index.json").exists() {
-        let work = tempfile::Builder::new()
-            .prefix("making-")
-            .tempdir_in(directory)?;
+        let work = tempfile::Builder::new().prefix("making-").tempdir_in(directory)?;
         fs::rename(make_debian(work.path())?, &layout)?;
     }
     Ok(layout)
@@ -89,43 +72,23 @@ pub fn debian_layout_in(directory: &Path) -> io::Result<PathBuf> {
 
 fn make_debian(work: &Path) -> io::Result<PathBuf> {
     let (root, layout) = (work.join("root"), work.join("layout"));
-    let tool = |name: &str| {
-        find_program(name)
-            .map(Command::new)
-            .ok_or_else(|| missing(name))
-    };
+    let tool = |name: &str| find_program(name).map(Command::new).ok_or_else(|| missing(name));
     let mut debootstrap = tool("debootstrap")?;
-    debootstrap
-        .args(["--variant=minbase", "bookworm"])
-        .arg(&root);
+    debootstrap.args(["--variant=minbase", "bookworm"]).arg(&root);
     if let Some(mirror) = mirror() {
         debootstrap.arg(mirror);
     }
     run(&mut debootstrap)?;
     let cache = root.join("var/cache/apt/archives");
-    for entry in fs::read_dir(cache)?
-        .flatten()
-        .filter(|entry| entry.path().extension().is_some_and(|it| it == "deb"))
-    {
+    for entry in fs::read_dir(cache)?.flatten().filter(|entry| entry.path().extension().is_some_and(|it| it == "deb")) {
         fs::remove_file(entry.path())?;
     }
     let image = format!("{}:bookworm", layout.display());
     run(tool("umoci")?.arg("init").arg("--layout").arg(&layout))?;
     run(tool("umoci")?.args(["new", "--image", &image]))?;
-    run(tool("umoci")?
-        .args(["insert", "--image", &image])
-        .arg(&root)
-        .arg("/"))?;
+    run(tool("umoci")?.args(["insert", "--image", &image]).arg(&root).arg("/"))?;
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    run(tool("umoci")?.args([
-        "config",
-        "--image",
-        &image,
-        "--config.env",
-        path,
-        "--config.cmd",
-        "bash",
-    ]))?;
+    run(tool("umoci")?.args(["config", "--image", &image, "--config.env", path, "--config.cmd", "bash"]))?;
     run(tool("umoci")?.args(["gc", "--layout"]).arg(&layout))?;
     Ok(layout)
 }
@@ -133,23 +96,13 @@ fn make_debian(work: &Path) -> io::Result<PathBuf> {
 /// The mirror from which this machine's own packages come.
 fn mirror() -> Option<String> {
     let mut command = Command::new("apt-get");
-    command.args([
-        "indextargets",
-        "--format",
-        "$(SUITE) $(COMPONENT) $(REPO_URI)",
-    ]);
+    command.args(["indextargets", "--format", "$(SUITE) $(COMPONENT) $(REPO_URI)"]);
     let targets = run(&mut command).ok()?;
-    targets
-        .lines()
-        .find_map(|line| line.strip_prefix("bookworm main "))
-        .map(str::to_owned)
+    targets.lines().find_map(|line| line.strip_prefix("bookworm main ")).map(str::to_owned)
 }
 
 fn missing(program: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::NotFound,
-        format!("no program {program} in PATH"),
-    )
+    io::Error::new(io::ErrorKind::NotFound, format!("no program {program} in PATH"))
 }
 
 /// Runs a command and returns what it printed.
@@ -160,10 +113,7 @@ fn run(command: &mut Command) -> io::Result<String> {
         return Ok(stdout);
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!(
-        "{command:?}: {}\n{stdout}\n{stderr}",
-        output.status
-    )))
+    Err(io::Error::other(format!("{command:?}: {}\n{stdout}\n{stderr}", output.status)))
 }
 
 #[cfg(test)]
@@ -174,10 +124,7 @@ mod tests {
     fn busybox_runs_in_its_root() -> crate::Result {
         crate::require!(Root, Program("busybox"));
         let root = busybox_root()?;
-        let output = Command::new("chroot")
-            .arg(root.path())
-            .args(["/bin/sh", "-c", "echo hi; id -u"])
-            .output()?;
+        let output = Command::new("chroot").arg(root.path()).args(["/bin/sh", "-c", "echo hi; id -u"]).output()?;
         assert_eq!(String::from_utf8_lossy(&output.stdout), "hi\n0\n");
         Ok(())
     }

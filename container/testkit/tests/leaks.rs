@@ -13,31 +13,20 @@ use testkit::{LeakCheck, LeakCheckBuilder, Result};
 fn assert_found(leaks: &LeakCheck, words: &[&str]) {
     let differences = leaks.differences();
     assert_eq!(differences.len(), 1, "{differences:#?}");
-    assert!(
-        words.iter().all(|word| differences[0].contains(word)),
-        "{words:?} in {differences:?}"
-    );
+    assert!(words.iter().all(|word| differences[0].contains(word)), "{words:?} in {differences:?}");
 }
 
 /// A private mount namespace, in which nothing reaches the host.
 fn go_private() -> Result {
     unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(
-        None::<&str>,
-        "/",
-        None::<&str>,
-        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-        None::<&str>,
-    )?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     Ok(())
 }
 
 /// Waits less than usual, since the leak is there to stay, and looks at no cgroup of the tests beside this one.
 fn watch() -> LeakCheckBuilder {
     let prefix = format!("keelbox-testkit-leak-{}", std::process::id());
-    LeakCheck::builder()
-        .settle(Duration::from_millis(100))
-        .cgroups(prefix)
+    LeakCheck::builder().settle(Duration::from_millis(100)).cgroups(prefix)
 }
 
 fn begin() -> LeakCheck {
@@ -53,9 +42,7 @@ fn where_nothing_is_left_nothing_is_found() -> Result {
     fs::remove_file(directory.path().join("file"))?;
     drop(File::open("/dev/null")?);
     Command::new("true").status()?;
-    std::thread::spawn(|| ())
-        .join()
-        .map_err(|_| "the thread panicked")?;
+    std::thread::spawn(|| ()).join().map_err(|_| "the thread panicked")?;
     leaks.check();
     Ok(())
 }
@@ -72,13 +59,8 @@ fn it_panics_with_the_difference() -> Result {
     let leaks = begin();
     let _file = File::open("/dev/null")?;
     let panic = std::panic::catch_unwind(|| leaks.check()).expect_err("a descriptor is open");
-    let message = panic
-        .downcast_ref::<String>()
-        .ok_or("the message is a string")?;
-    assert!(
-        message.starts_with("left behind:\n+ descriptor: ") && message.contains("/dev/null"),
-        "{message}"
-    );
+    let message = panic.downcast_ref::<String>().ok_or("the message is a string")?;
+    assert!(message.starts_with("left behind:\n+ descriptor: ") && message.contains("/dev/null"), "{message}");
     Ok(())
 }
 
@@ -108,23 +90,12 @@ fn it_finds_a_changed_descriptor_flag() -> Result {
 fn it_finds_a_child_and_a_zombie() -> Result {
     testkit::alone!();
     let leaks = begin();
-    let mut child = Command::new("sleep")
-        .arg("30")
-        .stdin(Stdio::null())
-        .spawn()?;
+    let mut child = Command::new("sleep").arg("30").stdin(Stdio::null()).spawn()?;
     assert_found(&leaks, &["+ child:"]);
     child.kill()?;
     let deadline = std::time::Instant::now() + Duration::from_secs(5);
-    while !leaks
-        .differences()
-        .iter()
-        .any(|line| line.contains("Z (zombie)"))
-    {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "{:?}",
-            leaks.differences()
-        );
+    while !leaks.differences().iter().any(|line| line.contains("Z (zombie)")) {
+        assert!(std::time::Instant::now() < deadline, "{:?}", leaks.differences());
     }
     child.wait()?;
     leaks.check();
@@ -139,10 +110,7 @@ fn it_finds_a_thread() -> Result {
     let builder = std::thread::Builder::new().name("leaked".to_owned());
     let thread = builder.spawn(move || held.recv().is_err())?;
     let found = leaks.differences();
-    assert!(
-        found.iter().any(|line| line.starts_with("+ thread:")),
-        "{found:?}"
-    );
+    assert!(found.iter().any(|line| line.starts_with("+ thread:")), "{found:?}");
     drop(hold);
     thread.join().map_err(|_| "the thread panicked")?;
     Ok(())
@@ -155,13 +123,7 @@ fn it_finds_a_mount() -> Result {
     go_private()?;
     let directory = tempfile::tempdir()?;
     let leaks = begin();
-    mount(
-        Some("leak"),
-        directory.path(),
-        Some("tmpfs"),
-        MsFlags::empty(),
-        None::<&str>,
-    )?;
+    mount(Some("leak"), directory.path(), Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
     assert_found(&leaks, &["+ mount:", "tmpfs leak"]);
     umount(directory.path())?;
     leaks.check();
@@ -174,22 +136,10 @@ fn it_finds_a_changed_mount_flag() -> Result {
     testkit::alone!();
     go_private()?;
     let directory = tempfile::tempdir()?;
-    mount(
-        Some("leak"),
-        directory.path(),
-        Some("tmpfs"),
-        MsFlags::empty(),
-        None::<&str>,
-    )?;
+    mount(Some("leak"), directory.path(), Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
     let leaks = begin();
     let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_NOSUID;
-    mount(
-        None::<&str>,
-        directory.path(),
-        None::<&str>,
-        flags,
-        None::<&str>,
-    )?;
+    mount(None::<&str>, directory.path(), None::<&str>, flags, None::<&str>)?;
     assert_found(&leaks, &["~ mount:", "nosuid"]);
     umount(directory.path())?;
     Ok(())
@@ -209,10 +159,7 @@ fn it_finds_a_namespace_that_was_entered() -> Result {
 fn it_finds_a_cgroup_directory() -> Result {
     testkit::require!(Root, CgroupV1("pids"));
     testkit::alone!();
-    let group = PathBuf::from(format!(
-        "/sys/fs/cgroup/pids/keelbox-testkit-leak-{}",
-        std::process::id()
-    ));
+    let group = PathBuf::from(format!("/sys/fs/cgroup/pids/keelbox-testkit-leak-{}", std::process::id()));
     let leaks = begin();
     fs::create_dir(&group)?;
     let found = leaks.differences();
@@ -237,12 +184,7 @@ fn it_finds_a_file() -> Result {
 fn it_finds_changed_settings_of_the_process() -> Result {
     testkit::alone!();
     let leaks = begin();
-    let found = |section: &str| {
-        leaks
-            .differences()
-            .iter()
-            .any(|line| line.starts_with(section))
-    };
+    let found = |section: &str| leaks.differences().iter().any(|line| line.starts_with(section));
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o77));
     assert!(found("~ status: Umask"));
     std::env::set_current_dir("/")?;
@@ -266,10 +208,7 @@ fn what_settles_in_time_is_no_leak() -> Result {
     let file = directory.path().join("soon-gone");
     let mut remover = Command::new("true").spawn()?; // started and reaped before the picture, so it is no child of it
     remover.wait()?;
-    let leaks = LeakCheck::builder()
-        .files(directory.path())
-        .settle(Duration::from_secs(5))
-        .begin();
+    let leaks = LeakCheck::builder().files(directory.path()).settle(Duration::from_secs(5)).begin();
     fs::write(&file, "x")?;
     remove_later(&file)?;
     leaks.check();

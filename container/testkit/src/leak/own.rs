@@ -35,10 +35,7 @@ pub(super) fn facts() -> Facts {
     namespaces(&mut facts);
     settings(&mut facts);
     for (name, value) in std::env::vars_os() {
-        facts.insert(
-            format!("environment: {}", name.display()),
-            value.to_string_lossy().into_owned(),
-        );
+        facts.insert(format!("environment: {}", name.display()), value.to_string_lossy().into_owned());
     }
     facts
 }
@@ -52,20 +49,10 @@ fn descriptors(facts: &mut Facts) {
             continue;
         }
         let info = read(Path::new("/proc/self/fdinfo").join(&number));
-        let flags = info
-            .lines()
-            .find_map(|line| line.strip_prefix("flags:"))
-            .unwrap_or_default()
-            .trim();
-        facts.insert(
-            format!("descriptor: {number}"),
-            format!("{target} flags {flags}"),
-        );
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or_default().trim();
+        facts.insert(format!("descriptor: {number}"), format!("{target} flags {flags}"));
     }
-    for line in read("/proc/self/maps")
-        .lines()
-        .filter(|line| line.contains("/memfd:"))
-    {
+    for line in read("/proc/self/maps").lines().filter(|line| line.contains("/memfd:")) {
         let (range, rest) = line.split_once(' ').unwrap_or((line, ""));
         facts.insert(format!("mapping: {range}"), rest.to_owned());
     }
@@ -85,17 +72,8 @@ fn children(facts: &mut Facts) {
         let children = Path::new("/proc/self/task").join(&task).join("children");
         for child in read(children).split_whitespace() {
             let status = read(Path::new("/proc").join(child).join("status"));
-            let of = |key: &str| {
-                status
-                    .lines()
-                    .find_map(|line| line.strip_prefix(key))
-                    .unwrap_or_default()
-                    .trim()
-            };
-            facts.insert(
-                format!("child: {child}"),
-                format!("{} {}", of("Name:"), of("State:")),
-            );
+            let of = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim();
+            facts.insert(format!("child: {child}"), format!("{} {}", of("Name:"), of("State:")));
         }
     }
 }
@@ -104,52 +82,27 @@ fn namespaces(facts: &mut Facts) {
     for process in ["self", "thread-self"] {
         let directory = Path::new("/proc").join(process).join("ns");
         for kind in names(&directory) {
-            facts.insert(
-                format!("namespace: {process} {kind}"),
-                link(directory.join(&kind)),
-            );
+            facts.insert(format!("namespace: {process} {kind}"), link(directory.join(&kind)));
         }
     }
 }
 
 fn settings(facts: &mut Facts) {
     for name in ["cwd", "root", "exe"] {
-        facts.insert(
-            format!("directory: {name}"),
-            link(Path::new("/proc/thread-self").join(name)),
-        );
+        facts.insert(format!("directory: {name}"), link(Path::new("/proc/thread-self").join(name)));
     }
-    for name in [
-        "oom_score_adj",
-        "coredump_filter",
-        "loginuid",
-        "sessionid",
-        "personality",
-        "timerslack_ns",
-    ] {
-        facts.insert(
-            format!("setting: {name}"),
-            read(Path::new("/proc/self").join(name)).trim().to_owned(),
-        );
+    for name in ["oom_score_adj", "coredump_filter", "loginuid", "sessionid", "personality", "timerslack_ns"] {
+        facts.insert(format!("setting: {name}"), read(Path::new("/proc/self").join(name)).trim().to_owned());
     }
     for line in read("/proc/self/limits").lines().skip(1) {
         let (name, values) = line.split_at_checked(26).unwrap_or((line, ""));
-        facts.insert(
-            format!("limit: {}", name.trim()),
-            values.split_whitespace().collect::<Vec<_>>().join(" "),
-        );
+        facts.insert(format!("limit: {}", name.trim()), values.split_whitespace().collect::<Vec<_>>().join(" "));
     }
     let controls = [
         ("dumpable", format!("{:?}", prctl::get_dumpable())),
-        (
-            "child subreaper",
-            format!("{:?}", prctl::get_child_subreaper()),
-        ),
+        ("child subreaper", format!("{:?}", prctl::get_child_subreaper())),
         ("keep capabilities", format!("{:?}", prctl::get_keepcaps())),
-        (
-            "parent-death signal",
-            format!("{:?}", prctl::get_pdeathsig()),
-        ),
+        ("parent-death signal", format!("{:?}", prctl::get_pdeathsig())),
         ("thread name", format!("{:?}", prctl::get_name())),
     ];
     facts.extend(controls.map(|(name, value)| (format!("prctl: {name}"), value)));
