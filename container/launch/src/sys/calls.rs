@@ -332,6 +332,10 @@ impl<'a> Call<'a> {
     pub fn memfd_create(name: &'a CStr, flags: u32) -> Self {
         call!(MEMFD_CREATE, text(name), flags as usize)
     }
+    /// `ioctl(2)`, `SECCOMP_IOCTL_NOTIF_RECV`, into `seccomp_notif` of 80 bytes, which must be zero; Linux 5.0.
+    pub fn ioctl_notification(descriptor: i32, buffer: &'a mut [u64; 10]) -> Self {
+        call!(IOCTL, fd(descriptor), 0xc050_2100, buffer.as_mut_ptr() as usize)
+    }
 }
 
 /// The pointers that `execve(2)` wants: to NUL-terminated strings, with a null pointer at the end.

@@ -6,6 +6,7 @@ pub(crate) mod clone;
 pub(crate) mod memory;
 pub(crate) mod message;
 pub mod namespace;
+pub mod notify;
 mod numbers;
 pub(crate) mod process;
 pub(crate) mod raw;
