@@ -84,16 +84,12 @@ impl Controller {
         if self == Self::Io && version == Version::V1 {
             return "blkio";
         }
-        ALL.iter()
-            .find(|(controller, _)| *controller == self)
-            .map_or("", |(_, name)| name)
+        ALL.iter().find(|(controller, _)| *controller == self).map_or("", |(_, name)| name)
     }
 
     /// The controller called `name` on either version; `None` for a name this crate does not know.
     pub fn parse(name: &str) -> Option<Self> {
-        ALL.iter()
-            .find(|(_, known)| *known == name)
-            .map(|(controller, _)| *controller)
+        ALL.iter().find(|(_, known)| *known == name).map(|(controller, _)| *controller)
     }
 }
 
@@ -111,10 +107,7 @@ mod tests {
     fn every_name_leads_back_to_its_controller() {
         for (controller, name) in ALL {
             assert_eq!(Controller::parse(name), Some(controller));
-            assert_eq!(
-                Controller::parse(controller.name(Version::V1)),
-                Some(controller)
-            );
+            assert_eq!(Controller::parse(controller.name(Version::V1)), Some(controller));
         }
         assert_eq!(Controller::parse("debug"), None);
     }

@@ -95,11 +95,7 @@ struct Devices {
 }
 
 impl Devices {
-    const ALL: Self = Self {
-        kind: Kind::All,
-        major: None,
-        minor: None,
-    };
+    const ALL: Self = Self { kind: Kind::All, major: None, minor: None };
 
     /// Whether some device is in both.
     fn meets(self, other: Self) -> bool {
@@ -123,9 +119,7 @@ impl fmt::Display for Devices {
             Kind::Block => 'b',
             Kind::Char => 'c',
         };
-        let number = |number: Option<u32>| {
-            number.map_or_else(|| "*".to_owned(), |number| number.to_string())
-        };
+        let number = |number: Option<u32>| number.map_or_else(|| "*".to_owned(), |number| number.to_string());
         write!(f, "{kind} {}:{}", number(self.major), number(self.minor))
     }
 }
@@ -167,36 +161,16 @@ impl Rules {
         self.rule(false, kind, major, minor, access)
     }
 
-    fn rule(
-        mut self,
-        allow: bool,
-        kind: Kind,
-        major: Option<u32>,
-        minor: Option<u32>,
-        access: Access,
-    ) -> Self {
-        self.0.push(Rule {
-            allow,
-            devices: Devices { kind, major, minor },
-            access,
-        });
+    fn rule(mut self, allow: bool, kind: Kind, major: Option<u32>, minor: Option<u32>, access: Access) -> Self {
+        self.0.push(Rule { allow, devices: Devices { kind, major, minor }, access });
         self
     }
 
     /// Whether the rules let a process do all of `access` with the device. `kind` is not [`Kind::All`] here.
     pub fn allows(&self, kind: Kind, major: u32, minor: u32, access: Access) -> bool {
-        let device = Devices {
-            kind,
-            major: Some(major),
-            minor: Some(minor),
-        };
+        let device = Devices { kind, major: Some(major), minor: Some(minor) };
         let mut left = access;
-        for rule in self
-            .0
-            .iter()
-            .rev()
-            .filter(|rule| rule.devices.covers(device))
-        {
+        for rule in self.0.iter().rev().filter(|rule| rule.devices.covers(device)) {
             if rule.allow {
                 left = left.without(rule.access);
             } else if left.meets(rule.access) {
@@ -217,18 +191,10 @@ impl Rules {
     pub fn legacy(&self) -> Result<Vec<(&'static str, String)>> {
         self.check()?;
         let folded = self.fold()?;
-        let (reset, file) = if folded.allow {
-            ("devices.allow", "devices.deny")
-        } else {
-            ("devices.deny", "devices.allow")
-        };
+        let (reset, file) =
+            if folded.allow { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
         let mut writes = vec![(reset, "a".to_owned())];
-        writes.extend(
-            folded
-                .exceptions
-                .iter()
-                .map(|(devices, access)| (file, format!("{devices} {access}"))),
-        );
+        writes.extend(folded.exceptions.iter().map(|(devices, access)| (file, format!("{devices} {access}"))));
         Ok(writes)
     }
 
@@ -247,9 +213,7 @@ impl Rules {
     fn check(&self) -> Result<()> {
         for rule in &self.0 {
             let Devices { major, minor, .. } = rule.devices;
-            if major.is_some_and(|major| major > 4095)
-                || minor.is_some_and(|minor| minor > 0xf_ffff)
-            {
+            if major.is_some_and(|major| major > 4095) || minor.is_some_and(|minor| minor > 0xf_ffff) {
                 let devices = rule.devices;
                 return Err(Error::invalid(format!(
                     "cannot have a rule for device {devices}: no such number can exist"
@@ -260,16 +224,10 @@ impl Rules {
     }
 
     fn fold(&self) -> Result<Folded> {
-        let mut folded = Folded {
-            allow: false,
-            exceptions: Vec::new(),
-        };
+        let mut folded = Folded { allow: false, exceptions: Vec::new() };
         for rule in &self.0 {
             if rule.devices == Devices::ALL && rule.access == Access::ALL {
-                folded = Folded {
-                    allow: rule.allow,
-                    exceptions: Vec::new(),
-                };
+                folded = Folded { allow: rule.allow, exceptions: Vec::new() };
             } else if rule.allow == folded.allow {
                 folded.take_back(*rule)?;
             } else {
@@ -289,21 +247,11 @@ struct Folded {
 impl Folded {
     fn except(&mut self, rule: Rule) {
         // "a" with numbers means nothing to v1: it takes any line that begins with it for "everything".
-        let kinds: &[Kind] = if rule.devices.kind == Kind::All {
-            &[Kind::Block, Kind::Char]
-        } else {
-            &[rule.devices.kind]
-        };
+        let kinds: &[Kind] =
+            if rule.devices.kind == Kind::All { &[Kind::Block, Kind::Char] } else { &[rule.devices.kind] };
         for kind in kinds {
-            let devices = Devices {
-                kind: *kind,
-                ..rule.devices
-            };
-            match self
-                .exceptions
-                .iter_mut()
-                .find(|(known, _)| *known == devices)
-            {
+            let devices = Devices { kind: *kind, ..rule.devices };
+            match self.exceptions.iter_mut().find(|(known, _)| *known == devices) {
                 Some((_, access)) => *access = access.and(rule.access),
                 None => self.exceptions.push((devices, rule.access)),
             }
@@ -316,9 +264,8 @@ impl Folded {
                 *access = access.without(rule.access);
             } else if rule.devices.meets(*devices) && access.meets(rule.access) {
                 let (what, known) = (rule.devices, *devices);
-                let message = format!(
-                    "cannot make {what} an exception to {known}: cgroup v1 has no exceptions to exceptions"
-                );
+                let message =
+                    format!("cannot make {what} an exception to {known}: cgroup v1 has no exceptions to exceptions");
                 return Err(Error::unsupported(message));
             }
         }

@@ -4,9 +4,11 @@
 //! kernel takes each write for a whole command. Leaves out: what the files mean. Oldest kernel: 2.6.39.
 
 use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::dir::{Dir, Type};
@@ -18,9 +20,7 @@ use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, unlinkat};
 
 use crate::error::{Error, ErrorKind, Result};
 
-const DIRECTORY: OFlag = OFlag::O_RDONLY
-    .union(OFlag::O_DIRECTORY)
-    .union(OFlag::O_CLOEXEC);
+const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 #[derive(Debug)]
 pub(crate) struct Directory {
@@ -35,16 +35,15 @@ impl Directory {
         Self::checked(fd, path.to_owned())
     }
 
-    pub(crate) fn child(&self, name: &str) -> Result<Self> {
+    pub(crate) fn child(&self, name: impl AsRef<OsStr>) -> Result<Self> {
+        let name = name.as_ref();
         let fd = openat(&self.fd, name, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty());
         Self::checked(fd, self.path.join(name))
     }
 
     /// Follows several names, one at a time.
     pub(crate) fn descend(&self, names: &[String]) -> Result<Self> {
-        names
-            .iter()
-            .try_fold(self.again()?, |directory, name| directory.child(name))
+        names.iter().try_fold(self.again()?, |directory, name| directory.child(name))
     }
 
     pub(crate) fn parent(&self) -> Result<Self> {
@@ -54,10 +53,7 @@ impl Directory {
 
     /// The same directory once more, with a descriptor of its own.
     pub(crate) fn again(&self) -> Result<Self> {
-        Self::checked(
-            openat(&self.fd, ".", DIRECTORY, Mode::empty()),
-            self.path.clone(),
-        )
+        Self::checked(openat(&self.fd, ".", DIRECTORY, Mode::empty()), self.path.clone())
     }
 
     fn checked(fd: nix::Result<OwnedFd>, path: PathBuf) -> Result<Self> {
@@ -66,10 +62,7 @@ impl Directory {
         // Something else may be mounted over a group; nothing outside a cgroup file system is ever written to or removed.
         let kind = fstatfs(&fd).map_err(fail)?.filesystem_type();
         if kind != CGROUP2_SUPER_MAGIC && kind != CGROUP_SUPER_MAGIC {
-            let message = format!(
-                "cannot use {} as a group: it is not on a cgroup file system",
-                path.display()
-            );
+            let message = format!("cannot use {} as a group: it is not on a cgroup file system", path.display());
             return Err(Error::new(ErrorKind::NotFound, message));
         }
         Ok(Self { fd, path })
@@ -82,39 +75,21 @@ impl Directory {
     pub(crate) fn make(&self, name: &str) -> Result<()> {
         mkdirat(&self.fd, name, Mode::from_bits_truncate(0o755)).map_err(|errno| {
             let hint = match errno {
-                Errno::EACCES | Errno::EPERM | Errno::EROFS => {
-                    " (no cgroup subtree is delegated to this process)"
-                }
+                Errno::EACCES | Errno::EPERM | Errno::EROFS => " (no cgroup subtree is delegated to this process)",
                 _ => "",
             };
-            Error::os(
-                format!(
-                    "cannot create group {name} below {}{hint}",
-                    self.path.display()
-                ),
-                errno,
-            )
+            Error::os(format!("cannot create group {name} below {}{hint}", self.path.display()), errno)
         })
     }
 
-    pub(crate) fn remove(&self, name: &str) -> Result<()> {
+    pub(crate) fn remove(&self, name: impl AsRef<OsStr>) -> Result<()> {
+        let name = name.as_ref();
         let removed = unlinkat(&self.fd, name, UnlinkatFlags::RemoveDir);
-        removed.map_err(|errno| {
-            Error::os(
-                format!("cannot remove group {}", self.path.join(name).display()),
-                errno,
-            )
-        })
+        removed.map_err(|errno| Error::os(format!("cannot remove group {}", self.path.join(name).display()), errno))
     }
 
     pub(crate) fn has(&self, file: &str) -> bool {
-        faccessat(
-            &self.fd,
-            file,
-            AccessFlags::F_OK,
-            AtFlags::AT_SYMLINK_NOFOLLOW,
-        )
-        .is_ok()
+        faccessat(&self.fd, file, AccessFlags::F_OK, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Whether the effective user may create groups here and move processes through here.
@@ -126,23 +101,13 @@ impl Directory {
     pub(crate) fn file(&self, name: &str, flags: OFlag) -> Result<File> {
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = openat(&self.fd, name, flags, Mode::empty());
-        fd.map(File::from).map_err(|errno| {
-            Error::os(
-                format!("cannot open {name} of {}", self.path.display()),
-                errno,
-            )
-        })
+        fd.map(File::from).map_err(|errno| Error::os(format!("cannot open {name} of {}", self.path.display()), errno))
     }
 
     pub(crate) fn read(&self, name: &str) -> Result<String> {
         let mut bytes = Vec::new();
         let read = self.file(name, OFlag::O_RDONLY)?.read_to_end(&mut bytes);
-        read.map_err(|source| {
-            Error::io(
-                format!("cannot read {name} of {}", self.path.display()),
-                source,
-            )
-        })?;
+        read.map_err(|source| Error::io(format!("cannot read {name} of {}", self.path.display()), source))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -152,18 +117,8 @@ impl Directory {
     }
 
     pub(crate) fn write(&self, name: &str, value: &str) -> Result<()> {
-        let fail = |source| {
-            Error::io(
-                format!("cannot write {value} to {name} of {}", self.path.display()),
-                source,
-            )
-        };
-        let fd = openat(
-            &self.fd,
-            name,
-            OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        );
+        let fail = |source| Error::io(format!("cannot write {value} to {name} of {}", self.path.display()), source);
+        let fd = openat(&self.fd, name, OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty());
         let mut file = File::from(fd.map_err(|errno| fail(errno.into()))?);
         let written = file.write(value.as_bytes()).map_err(fail)?;
         if written != value.len() {
@@ -173,28 +128,26 @@ impl Directory {
     }
 
     /// The names of everything here: `wanted` says whether groups or files.
-    fn entries(&self, wanted: Type) -> Result<Vec<String>> {
+    fn entries(&self, wanted: Type) -> Result<Vec<OsString>> {
         let fail = |errno| Error::os(format!("cannot list group {}", self.path.display()), errno);
         let mut list = Dir::openat(&self.fd, ".", DIRECTORY, Mode::empty()).map_err(fail)?;
         let mut names = Vec::new();
         for entry in list.iter() {
             let entry = entry.map_err(fail)?;
-            // The kernel escapes nothing; a name that is not UTF-8 was not made by us and is left alone.
-            let Ok(name) = entry.file_name().to_str() else {
-                continue;
-            };
+            // A container may call its groups what it likes; a name need not be UTF-8.
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
             if entry.file_type() == Some(wanted) && name != "." && name != ".." {
-                names.push(name.to_owned());
+                names.push(name.to_os_string());
             }
         }
         Ok(names)
     }
 
-    pub(crate) fn groups(&self) -> Result<Vec<String>> {
+    pub(crate) fn groups(&self) -> Result<Vec<OsString>> {
         self.entries(Type::Directory)
     }
 
-    pub(crate) fn files(&self) -> Result<Vec<String>> {
+    pub(crate) fn files(&self) -> Result<Vec<OsString>> {
         self.entries(Type::File)
     }
 
@@ -216,8 +169,7 @@ impl Directory {
     pub(crate) fn walk(&self, visit: &mut dyn FnMut(Visit<'_>) -> Result<()>) -> Result<()> {
         let mut here = self.again()?;
         visit(Visit::Enter(&here))?;
-        let mut trail: Vec<(String, VecDeque<String>)> =
-            vec![(String::new(), here.groups()?.into())];
+        let mut trail: Vec<(OsString, VecDeque<OsString>)> = vec![(OsString::new(), here.groups()?.into())];
         while let Some((_, waiting)) = trail.last_mut() {
             if let Some(name) = waiting.pop_front() {
                 // Groups come and go while we look.
@@ -234,10 +186,7 @@ impl Directory {
                 && !trail.is_empty()
             {
                 here = here.parent()?;
-                visit(Visit::Leave {
-                    parent: &here,
-                    name: &name,
-                })?;
+                visit(Visit::Leave { parent: &here, name: &name })?;
             }
         }
         Ok(())
@@ -253,22 +202,14 @@ impl AsFd for Directory {
 /// A step of [`Directory::walk`]. The top itself is entered but never left.
 pub(crate) enum Visit<'a> {
     Enter(&'a Directory),
-    Leave {
-        parent: &'a Directory,
-        name: &'a str,
-    },
+    Leave { parent: &'a Directory, name: &'a OsStr },
 }
 
 /// `None` for what was removed in the meantime: ENOENT when opening, ENODEV when using.
 pub(crate) fn unless_gone<T>(result: Result<T>) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(error)
-            if error.kind() == ErrorKind::NotFound
-                || error.errno() == Some(Errno::ENODEV as i32) =>
-        {
-            Ok(None)
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound || error.errno() == Some(Errno::ENODEV as i32) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -281,14 +222,8 @@ mod tests {
     fn nothing_but_a_cgroup_can_be_opened() {
         let error = Directory::open(Path::new("/tmp")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
-        assert!(
-            error.to_string().contains("not on a cgroup file system"),
-            "{error}"
-        );
-        assert_eq!(
-            Directory::open(Path::new("/nowhere")).unwrap_err().kind(),
-            ErrorKind::NotFound
-        );
+        assert!(error.to_string().contains("not on a cgroup file system"), "{error}");
+        assert_eq!(Directory::open(Path::new("/nowhere")).unwrap_err().kind(), ErrorKind::NotFound);
     }
 
     #[test]

@@ -66,11 +66,7 @@ impl Error {
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            source: None,
-        }
+        Self { kind, message: message.into(), source: None }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
@@ -83,11 +79,7 @@ impl Error {
 
     pub(crate) fn io(message: impl Into<String>, source: io::Error) -> Self {
         let kind = source.raw_os_error().map_or(ErrorKind::Os(0), kind_of);
-        Self {
-            kind,
-            message: message.into(),
-            source: Some(source),
-        }
+        Self { kind, message: message.into(), source: Some(source) }
     }
 
     pub(crate) fn os(message: impl Into<String>, errno: Errno) -> Self {
@@ -131,11 +123,7 @@ mod tests {
         assert_eq!(error.to_string(), "cannot write 1 to memory.max of /x");
         assert_eq!(error.kind(), ErrorKind::Os(Errno::EINVAL as i32));
         assert_eq!(error.errno(), Some(Errno::EINVAL as i32));
-        assert!(
-            error
-                .source()
-                .is_some_and(|source| source.to_string().contains("Invalid argument"))
-        );
+        assert!(error.source().is_some_and(|source| source.to_string().contains("Invalid argument")));
     }
 
     #[test]

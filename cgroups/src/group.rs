@@ -111,10 +111,7 @@ impl Group {
     /// The directory in each hierarchy, v2 first, as absolute paths; for state files. [`from_directories`](Self::from_directories) is
     /// the way back.
     pub fn directories(&self) -> Vec<PathBuf> {
-        self.nodes()
-            .iter()
-            .map(|node| node.directory.path().to_owned())
-            .collect()
+        self.nodes().iter().map(|node| node.directory.path().to_owned()).collect()
     }
 
     /// The cgroup v2 directory, for `CLONE_INTO_CGROUP` (clone(2), Linux 5.7). `None` on a host with v1 only.
@@ -143,9 +140,7 @@ impl Group {
     fn legacy_files(&self, name: &str) -> Result<Vec<File>> {
         let nodes = self.nodes();
         let legacy = nodes.iter().filter(|node| node.version == Version::V1);
-        legacy
-            .map(|node| node.directory.file(name, OFlag::O_WRONLY))
-            .collect()
+        legacy.map(|node| node.directory.file(name, OFlag::O_WRONLY)).collect()
     }
 
     /// Moves a running process into the group, in every hierarchy.
@@ -158,10 +153,7 @@ impl Group {
     pub fn add(&self, pid: u32) -> Result<()> {
         if pid == 0 {
             // To the kernel this would mean the calling thread.
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                "cannot add process 0 to a group: there is no such process",
-            ));
+            return Err(Error::new(ErrorKind::NotFound, "cannot add process 0 to a group: there is no such process"));
         }
         self.nodes().iter().try_for_each(|node| node.add(pid))
     }
@@ -246,7 +238,15 @@ impl Group {
     /// # Errors
     /// [`Busy`](ErrorKind::Busy) if processes stay. All hierarchies are tried before the first error is returned.
     pub fn delete(&self) -> Result<()> {
-        delete::delete(self, Duration::from_secs(5))
+        self.delete_within(Duration::from_secs(5))
+    }
+
+    /// As [`delete`](Self::delete), but processes have `patience` to leave instead of 5 s.
+    ///
+    /// # Errors
+    /// As [`delete`](Self::delete).
+    pub fn delete_within(&self, patience: Duration) -> Result<()> {
+        delete::delete(self, patience)
     }
 
     /// Leaves the group where it is when this value is dropped. Default for a group that was opened.
@@ -256,10 +256,7 @@ impl Group {
     }
 
     pub(crate) fn nodes(&self) -> Vec<Arc<Node>> {
-        self.nodes
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.nodes.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn unified(&self) -> Option<&Node> {
@@ -267,9 +264,7 @@ impl Group {
     }
 
     pub(crate) fn legacy(&self, controller: Controller) -> Option<Arc<Node>> {
-        self.nodes()
-            .into_iter()
-            .find(|node| node.version == Version::V1 && node.controllers.contains(&controller))
+        self.nodes().into_iter().find(|node| node.version == Version::V1 && node.controllers.contains(&controller))
     }
 
     /// Where the files of `controller` are.
@@ -286,16 +281,11 @@ impl Group {
             return Ok(node);
         }
         let Some(mount) = self.hierarchy.legacy_of(controller) else {
-            return Err(Error::unsupported(format!(
-                "cannot use the {controller} controller: no v1 hierarchy has it"
-            )));
+            return Err(Error::unsupported(format!("cannot use the {controller} controller: no v1 hierarchy has it")));
         };
         let base = base::find(mount, &self.parent)?;
         let node = Arc::new(Node::make_or_open(mount, base, self.name.parts())?);
-        self.nodes
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::clone(&node));
+        self.nodes.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&node));
         Ok(node)
     }
 
@@ -304,39 +294,26 @@ impl Group {
     pub(crate) fn gather(&self, target: &Node) -> Result<()> {
         for _ in 0..1000 {
             let inside = target.processes()?;
-            let outside: Vec<u32> = self
-                .others()?
-                .into_iter()
-                .filter(|pid| !inside.contains(pid))
-                .collect();
+            let outside: Vec<u32> = self.others()?.into_iter().filter(|pid| !inside.contains(pid)).collect();
             if outside.is_empty() {
                 return Ok(());
             }
             for pid in outside {
                 match target.add(pid) {
                     // It ended.
-                    Err(error)
-                        if error.kind() == ErrorKind::NotFound
-                            || error.errno() == Some(nix::libc::ESRCH) => {}
+                    Err(error) if error.kind() == ErrorKind::NotFound || error.errno() == Some(nix::libc::ESRCH) => {}
                     result => result?,
                 }
             }
         }
         let path = target.directory.path().display();
-        Err(Error::new(
-            ErrorKind::TimedOut,
-            format!("cannot gather all processes in {path}: new ones keep coming"),
-        ))
+        Err(Error::new(ErrorKind::TimedOut, format!("cannot gather all processes in {path}: new ones keep coming")))
     }
 
     /// The processes but the caller's.
     pub(crate) fn others(&self) -> Result<Vec<u32>> {
         let own = std::process::id();
-        Ok(self
-            .processes()?
-            .into_iter()
-            .filter(|pid| *pid != own)
-            .collect())
+        Ok(self.processes()?.into_iter().filter(|pid| *pid != own).collect())
     }
 
     pub(crate) fn is_gone(&self) -> bool {

@@ -92,16 +92,10 @@ impl Hierarchy {
     /// # Errors
     /// If `/proc/self/mountinfo` or `/proc/self/cgroup` cannot be read.
     pub fn detect() -> Result<Self> {
-        let read = |path: &str| {
-            fs::read(path).map_err(|source| Error::io(format!("cannot read {path}"), source))
-        };
+        let read = |path: &str| fs::read(path).map_err(|source| Error::io(format!("cannot read {path}"), source));
         let (mountinfo, cgroup) = (read("/proc/self/mountinfo")?, read("/proc/self/cgroup")?);
         Ok(parse(&mountinfo, &cgroup, |version, path| {
-            let wanted = if version == Version::V2 {
-                CGROUP2_SUPER_MAGIC
-            } else {
-                CGROUP_SUPER_MAGIC
-            };
+            let wanted = if version == Version::V2 { CGROUP2_SUPER_MAGIC } else { CGROUP_SUPER_MAGIC };
             statfs(path).is_ok_and(|found| found.filesystem_type() == wanted)
         }))
     }
@@ -114,10 +108,7 @@ impl Hierarchy {
 
     /// What kind of host this is.
     pub fn layout(&self) -> Layout {
-        let v1 = self
-            .legacy
-            .iter()
-            .any(|mount| !mount.controllers.is_empty());
+        let v1 = self.legacy.iter().any(|mount| !mount.controllers.is_empty());
         match (&self.unified, v1) {
             (Some(_), false) => Layout::V2,
             (Some(_), true) => Layout::Hybrid,
@@ -144,34 +135,21 @@ impl Hierarchy {
     }
 
     pub(crate) fn legacy_of(&self, controller: Controller) -> Option<&Mount> {
-        self.legacy
-            .iter()
-            .find(|mount| mount.controllers.contains(&controller))
+        self.legacy.iter().find(|mount| mount.controllers.contains(&controller))
     }
 }
 
 impl fmt::Display for Hierarchy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for mount in self.unified.iter().chain(&self.legacy) {
-            let names: Vec<_> = mount
-                .controllers
-                .iter()
-                .map(|controller| controller.name(mount.version))
-                .collect();
+            let names: Vec<_> = mount.controllers.iter().map(|controller| controller.name(mount.version)).collect();
             let label = match (mount.version, &mount.name) {
                 (Version::V2, _) => "v2".to_owned(),
                 (Version::V1, Some(name)) => format!("v1 name={name}"),
                 (Version::V1, None) => format!("v1 {}", names.join(",")),
             };
-            let own = mount
-                .own
-                .as_deref()
-                .map_or_else(|| "outside".to_owned(), |own| own.display().to_string());
-            writeln!(
-                f,
-                "{label} at {}, own group {own}",
-                mount.mount_point.display()
-            )?;
+            let own = mount.own.as_deref().map_or_else(|| "outside".to_owned(), |own| own.display().to_string());
+            writeln!(f, "{label} at {}, own group {own}", mount.mount_point.display())?;
         }
         Ok(())
     }
@@ -187,10 +165,7 @@ struct Line {
 
 fn parse(mountinfo: &[u8], cgroup: &[u8], usable: impl Fn(Version, &Path) -> bool) -> Hierarchy {
     let mut lines: Vec<Line> = Vec::new();
-    for line in mountinfo
-        .split(|byte| *byte == b'\n')
-        .filter_map(mount_line)
-    {
+    for line in mountinfo.split(|byte| *byte == b'\n').filter_map(mount_line) {
         // A later mount on the same place hides the earlier one.
         lines.retain(|earlier| earlier.mount_point != line.mount_point);
         lines.push(line);
@@ -199,8 +174,7 @@ fn parse(mountinfo: &[u8], cgroup: &[u8], usable: impl Fn(Version, &Path) -> boo
     let mut hierarchy = Hierarchy::default();
     for line in cgroup.split(|byte| *byte == b'\n') {
         let mut fields = line.splitn(3, |byte| *byte == b':');
-        let (Some(id), Some(names), Some(path)) = (fields.next(), fields.next(), fields.next())
-        else {
+        let (Some(id), Some(names), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
             continue;
         };
         let Ok(names) = std::str::from_utf8(names) else {
@@ -210,32 +184,19 @@ fn parse(mountinfo: &[u8], cgroup: &[u8], usable: impl Fn(Version, &Path) -> boo
         if id == b"0" && names.is_empty() {
             hierarchy.unified = choose(&lines, &own, |line| line.version == Version::V2);
         } else if let Some(first) = names.split(',').next().filter(|first| !first.is_empty()) {
-            let found = choose(&lines, &own, |line| {
-                line.version == Version::V1 && line.options.iter().any(|o| o == first)
-            });
-            hierarchy
-                .legacy
-                .extend(found.map(|mount| describe(mount, names)));
+            let found =
+                choose(&lines, &own, |line| line.version == Version::V1 && line.options.iter().any(|o| o == first));
+            hierarchy.legacy.extend(found.map(|mount| describe(mount, names)));
         }
     }
     hierarchy
 }
 
 fn describe(mount: Mount, names: &str) -> Mount {
-    let controllers = names
-        .split(',')
-        .filter(|name| !name.starts_with("name="))
-        .filter_map(Controller::parse)
-        .collect();
-    let name = names
-        .split(',')
-        .find_map(|name| name.strip_prefix("name="))
-        .map(str::to_owned);
-    Mount {
-        controllers,
-        name,
-        ..mount
-    }
+    let controllers =
+        names.split(',').filter(|name| !name.starts_with("name=")).filter_map(Controller::parse).collect();
+    let name = names.split(',').find_map(|name| name.strip_prefix("name=")).map(str::to_owned);
+    Mount { controllers, name, ..mount }
 }
 
 /// Of several mounts of one hierarchy, the first that shows our own cgroup; or else the first.
@@ -243,18 +204,9 @@ fn choose(lines: &[Line], own: &Path, wanted: impl Fn(&Line) -> bool) -> Option<
     let mut found: Option<Mount> = None;
     for line in lines.iter().filter(|line| wanted(line)) {
         let own = below(own, &line.root).map(|rest| join(&line.mount_point, &rest));
-        if found
-            .as_ref()
-            .is_none_or(|earlier| earlier.own.is_none() && own.is_some())
-        {
+        if found.as_ref().is_none_or(|earlier| earlier.own.is_none() && own.is_some()) {
             let (version, mount_point) = (line.version, line.mount_point.clone());
-            found = Some(Mount {
-                version,
-                controllers: Vec::new(),
-                name: None,
-                mount_point,
-                own,
-            });
+            found = Some(Mount { version, controllers: Vec::new(), name: None, mount_point, own });
         }
     }
     found
@@ -265,18 +217,12 @@ fn choose(lines: &[Line], own: &Path, wanted: impl Fn(&Line) -> bool) -> Option<
 fn below(path: &Path, root: &Path) -> Option<PathBuf> {
     let climbs = |path: &Path| path.components().any(|part| part == Component::ParentDir);
     let gone = path.as_os_str().as_encoded_bytes().ends_with(b" (deleted)");
-    (!climbs(path) && !climbs(root) && !gone)
-        .then(|| path.strip_prefix(root).ok().map(Path::to_owned))
-        .flatten()
+    (!climbs(path) && !climbs(root) && !gone).then(|| path.strip_prefix(root).ok().map(Path::to_owned)).flatten()
 }
 
 fn join(mount_point: &Path, rest: &Path) -> PathBuf {
     // Joining an empty path would add a trailing slash.
-    if rest.as_os_str().is_empty() {
-        mount_point.to_owned()
-    } else {
-        mount_point.join(rest)
-    }
+    if rest.as_os_str().is_empty() { mount_point.to_owned() } else { mount_point.join(rest) }
 }
 
 /// `36 35 98:0 /root /mount/point rw shared:1 - type source options`; the number of optional fields before `-` varies.
@@ -289,16 +235,8 @@ fn mount_line(line: &[u8]) -> Option<Line> {
         _ => return None,
     };
     let path = |field: &[u8]| PathBuf::from(OsString::from_vec(unescape(field)));
-    let options = String::from_utf8_lossy(fields.get(dash + 3)?)
-        .split(',')
-        .map(str::to_owned)
-        .collect();
-    Some(Line {
-        version,
-        root: path(fields[3]),
-        mount_point: path(fields[4]),
-        options,
-    })
+    let options = String::from_utf8_lossy(fields.get(dash + 3)?).split(',').map(str::to_owned).collect();
+    Some(Line { version, root: path(fields[3]), mount_point: path(fields[4]), options })
 }
 
 /// The kernel writes space, tab, newline and backslash as three octal digits.
@@ -307,9 +245,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     let mut rest = field;
     while let Some((&first, tail)) = rest.split_first() {
         let octal = tail.get(..3).filter(|_| first == b'\\').and_then(|digits| {
-            let text = std::str::from_utf8(digits)
-                .ok()
-                .filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?;
+            let text = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?;
             u8::from_str_radix(text, 8).ok()
         });
         out.push(octal.unwrap_or(first));

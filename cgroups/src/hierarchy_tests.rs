@@ -21,27 +21,16 @@ fn hybrid_with_comounted_and_named_hierarchies() {
     let found = Hierarchy::detect_from(HYBRID, cgroup);
     assert_eq!(found.layout(), Layout::Hybrid);
     assert_eq!(own(found.unified()), Some("/sys/fs/cgroup/unified/u"));
-    assert_eq!(
-        own(found.find(Controller::Memory)),
-        Some("/sys/fs/cgroup/memory/a/b")
-    );
-    assert_eq!(
-        own(found.find(Controller::Io)),
-        Some("/sys/fs/cgroup/blkio")
-    );
+    assert_eq!(own(found.find(Controller::Memory)), Some("/sys/fs/cgroup/memory/a/b"));
+    assert_eq!(own(found.find(Controller::Io)), Some("/sys/fs/cgroup/blkio"));
     let cpu = found.find(Controller::Cpu).unwrap();
     assert_eq!(cpu, found.find(Controller::Cpuacct).unwrap());
     assert_eq!(cpu.controllers(), [Controller::Cpu, Controller::Cpuacct]);
-    assert_eq!(
-        found.find(Controller::Hugetlb).unwrap().version(),
-        Version::V2
-    );
+    assert_eq!(found.find(Controller::Hugetlb).unwrap().version(), Version::V2);
     let named: Vec<_> = found.legacy().iter().filter_map(Mount::name).collect();
     assert_eq!(named, ["systemd"]);
     let text = found.to_string();
-    assert!(text.contains(
-        "v1 cpu,cpuacct at /sys/fs/cgroup/cpu,cpuacct, own group /sys/fs/cgroup/cpu,cpuacct/c\n"
-    ));
+    assert!(text.contains("v1 cpu,cpuacct at /sys/fs/cgroup/cpu,cpuacct, own group /sys/fs/cgroup/cpu,cpuacct/c\n"));
 }
 
 #[test]
@@ -59,11 +48,7 @@ fn layouts() {
         (v2, "4:memory:/\n0::/\n", Layout::V2),
     ];
     for (mountinfo, cgroup, layout) in cases {
-        assert_eq!(
-            Hierarchy::detect_from(mountinfo, cgroup).layout(),
-            layout,
-            "{mountinfo} {cgroup}"
-        );
+        assert_eq!(Hierarchy::detect_from(mountinfo, cgroup).layout(), layout, "{mountinfo} {cgroup}");
     }
 }
 
@@ -105,13 +90,8 @@ fn of_several_mounts_the_one_that_shows_us_wins() {
 31 24 0:26 / /second rw - cgroup2 c rw
 32 24 0:26 / /third rw - cgroup2 c rw
 ";
-    assert_eq!(
-        own(Hierarchy::detect_from(text, "0::/mine\n").unified()),
-        Some("/second/mine")
-    );
-    let hidden = parse(text.as_bytes(), b"0::/mine\n", |_, path| {
-        path != Path::new("/second")
-    });
+    assert_eq!(own(Hierarchy::detect_from(text, "0::/mine\n").unified()), Some("/second/mine"));
+    let hidden = parse(text.as_bytes(), b"0::/mine\n", |_, path| path != Path::new("/second"));
     assert_eq!(own(hidden.unified()), Some("/third/mine"));
 }
 
@@ -128,18 +108,10 @@ fn a_later_mount_hides_an_earlier_one() {
 
 #[test]
 fn nonsense_is_passed_over() {
-    let texts: [&[u8]; 5] = [
-        b"- - - - - - -\n",
-        b"1 2 3",
-        b"\xff\xfe\n",
-        b"1 2 3 / /x rw - cgroup2\n",
-        b"\\ \\ \\ \\ \\ \\ - cgroup c",
-    ];
+    let texts: [&[u8]; 5] =
+        [b"- - - - - - -\n", b"1 2 3", b"\xff\xfe\n", b"1 2 3 / /x rw - cgroup2\n", b"\\ \\ \\ \\ \\ \\ - cgroup c"];
     for text in texts {
-        assert_eq!(
-            Hierarchy::detect_from(text, b"0:\n:::\n4:memory\n\xff:\n0::/x\n").layout(),
-            Layout::None
-        );
+        assert_eq!(Hierarchy::detect_from(text, b"0:\n:::\n4:memory\n\xff:\n0::/x\n").layout(), Layout::None);
     }
 }
 

@@ -255,10 +255,7 @@ impl Limits {
     /// assert!(!Limits::new().pids(0).is_empty());
     /// ```
     pub fn is_empty(&self) -> bool {
-        Self {
-            best_effort: false,
-            ..self.clone()
-        } == Self::default()
+        Self { best_effort: false, ..self.clone() } == Self::default()
     }
 
     /// The writes for a fresh group on `hierarchy`, in the order the kernel needs. Touches no file.

@@ -20,16 +20,11 @@ impl Name {
     pub(crate) fn parse(path: &Path) -> Result<Self> {
         let refuse = |why: &str| {
             let shown = path.display().to_string().escape_debug().to_string();
-            Error::new(
-                ErrorKind::InvalidPath,
-                format!("cannot use {shown:.200} as a cgroup path: {why}"),
-            )
+            Error::new(ErrorKind::InvalidPath, format!("cannot use {shown:.200} as a cgroup path: {why}"))
         };
         let text = path.to_str().ok_or_else(|| refuse("it is not UTF-8"))?;
         if text.starts_with('/') {
-            return Err(refuse(
-                "it must be relative; name the parent with Builder::parent",
-            ));
+            return Err(refuse("it must be relative; name the parent with Builder::parent"));
         }
         let mut parts = Vec::new();
         for part in text.split('/') {
@@ -77,9 +72,7 @@ fn check(part: &str) -> Result<(), &'static str> {
         "." | ".." => Err("it may not contain . or .."),
         _ if part.contains(['\0', '\n']) => Err("it may not contain NUL or a newline"),
         _ if part.len() > 200 => Err("a component is longer than 200 bytes"),
-        _ if part.starts_with("cgroup.") || reserved.contains(&part) => {
-            Err("a component is the name of a kernel file")
-        }
+        _ if part.starts_with("cgroup.") || reserved.contains(&part) => Err("a component is the name of a kernel file"),
         _ => Ok(()),
     }
 }
@@ -90,18 +83,8 @@ mod tests {
 
     #[test]
     fn harmless_names_pass() {
-        for path in [
-            "a",
-            "build/job-7",
-            "docker:é",
-            "a.slice/b.scope",
-            "...",
-            "..a",
-        ] {
-            assert_eq!(
-                Name::parse(Path::new(path)).unwrap().to_path(),
-                Path::new(path)
-            );
+        for path in ["a", "build/job-7", "docker:é", "a.slice/b.scope", "...", "..a"] {
+            assert_eq!(Name::parse(Path::new(path)).unwrap().to_path(), Path::new(path));
         }
     }
 
@@ -131,24 +114,13 @@ mod tests {
             assert!(!error.to_string().contains('\n'));
         }
         let bytes = Path::new(OsStr::from_bytes(b"a\xff"));
-        assert_eq!(
-            Name::parse(bytes).unwrap_err().kind(),
-            ErrorKind::InvalidPath
-        );
+        assert_eq!(Name::parse(bytes).unwrap_err().kind(), ErrorKind::InvalidPath);
     }
 
     #[test]
     fn absolute_paths_may_be_empty_but_not_climb() {
-        assert!(
-            Name::parse_absolute(Path::new("/"))
-                .unwrap()
-                .parts()
-                .is_empty()
-        );
-        assert_eq!(
-            Name::parse_absolute(Path::new("/a/b")).unwrap().to_path(),
-            Path::new("a/b")
-        );
+        assert!(Name::parse_absolute(Path::new("/")).unwrap().parts().is_empty());
+        assert_eq!(Name::parse_absolute(Path::new("/a/b")).unwrap().to_path(), Path::new("a/b"));
         assert!(Name::parse_absolute(Path::new("//a")).is_err());
         assert!(Name::parse_absolute(Path::new("/../x")).is_err());
     }

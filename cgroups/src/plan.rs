@@ -54,15 +54,7 @@ impl Write {
         check: Check,
     ) -> Self {
         let (file, value) = (file.into(), value.into());
-        Self {
-            version,
-            controller,
-            file,
-            value,
-            alternative: None,
-            moot_without_swap: false,
-            check,
-        }
+        Self { version, controller, file, value, alternative: None, moot_without_swap: false, check }
     }
 
     /// The interface the file belongs to.
@@ -87,9 +79,7 @@ impl Write {
 
     /// File and value to use where the kernel lacks the first file (the BFQ scheduler has its own).
     pub fn alternative(&self) -> Option<(&str, &str)> {
-        self.alternative
-            .as_ref()
-            .map(|(file, value)| (file.as_str(), value.as_str()))
+        self.alternative.as_ref().map(|(file, value)| (file.as_str(), value.as_str()))
     }
 
     pub(crate) fn check(&self) -> Check {
@@ -104,22 +94,13 @@ impl Write {
     /// This write with its alternative in the place of the first choice.
     pub(crate) fn swapped(&self) -> Option<Self> {
         let (file, value) = self.alternative.clone()?;
-        Some(Self {
-            file,
-            value,
-            alternative: None,
-            ..self.clone()
-        })
+        Some(Self { file, value, alternative: None, ..self.clone() })
     }
 }
 
 impl fmt::Display for Write {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let version = if self.version == Version::V2 {
-            "v2"
-        } else {
-            "v1"
-        };
+        let version = if self.version == Version::V2 { "v2" } else { "v1" };
         write!(f, "{version} {} = {}", self.file, self.value)?;
         match &self.alternative {
             Some((file, value)) => write!(f, " (or {file} = {value})"),
@@ -239,10 +220,8 @@ impl Plan {
     /// The controllers that the writes need in hierarchies of `version`, each once.
     pub fn controllers(&self, version: Version) -> Vec<Controller> {
         let wanted = self.writes.iter().filter(|write| write.version == version);
-        let mut found: Vec<_> = wanted
-            .map(|write| write.controller)
-            .filter(|found| *found != Controller::Core)
-            .collect();
+        let mut found: Vec<_> =
+            wanted.map(|write| write.controller).filter(|found| *found != Controller::Core).collect();
         found.sort_unstable();
         found.dedup();
         found
@@ -258,9 +237,7 @@ impl fmt::Display for Plan {
         for (number, write) in self.writes.iter().enumerate() {
             writeln!(f, "{} {write}", number + 1)?;
         }
-        self.skipped
-            .iter()
-            .try_for_each(|skipped| writeln!(f, "- {skipped}"))
+        self.skipped.iter().try_for_each(|skipped| writeln!(f, "- {skipped}"))
     }
 }
 

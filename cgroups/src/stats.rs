@@ -170,17 +170,13 @@ impl Group {
     pub fn oom_kills(&self) -> Result<Option<u64>> {
         let Some(node) = self.legacy(Controller::Memory) else {
             let node = self.node(Version::V2, Controller::Memory);
-            return Ok(
-                node.and_then(|node| value(&node.directory.text("memory.events")?, "oom_kill"))
-            );
+            return Ok(node.and_then(|node| value(&node.directory.text("memory.events")?, "oom_kill")));
         };
         // v1 counts in the group of the victim only, so those below are added. v2 counts upwards by itself.
         let mut sum = None;
         unless_gone(node.directory.walk(&mut |visit| {
             if let Visit::Enter(here) = visit
-                && let Some(kills) = here
-                    .text("memory.oom_control")
-                    .and_then(|text| value(&text, "oom_kill"))
+                && let Some(kills) = here.text("memory.oom_control").and_then(|text| value(&text, "oom_kill"))
             {
                 *sum.get_or_insert(0) += kills;
             }

@@ -38,11 +38,7 @@ pub(crate) fn io_to_blkio(weight: u64) -> u64 {
 
 /// v2 `io.weight` for the BFQ scheduler's own files (1 to 1000): its default 100 is also the default of `io.weight`.
 pub(crate) fn io_to_bfq(weight: u64) -> u64 {
-    if weight <= 100 {
-        weight.max(1)
-    } else {
-        (100 + (weight - 100) * 900 / 9900).min(1000)
-    }
+    if weight <= 100 { weight.max(1) } else { (100 + (weight - 100) * 900 / 9900).min(1000) }
 }
 
 #[cfg(test)]
@@ -51,16 +47,7 @@ mod tests {
 
     #[test]
     fn shares_follow_the_quadratic_curve() {
-        let known = [
-            (2, 1),
-            (4, 2),
-            (100, 17),
-            (512, 59),
-            (1024, 100),
-            (2048, 174),
-            (4096, 303),
-            (262_144, 10_000),
-        ];
+        let known = [(2, 1), (4, 2), (100, 17), (512, 59), (1024, 100), (2048, 174), (4096, 303), (262_144, 10_000)];
         for (shares, weight) in known {
             assert_eq!(shares_to_weight(shares), weight, "{shares}");
         }
@@ -75,10 +62,7 @@ mod tests {
         }
         for weight in 1..=10_000u64 {
             let back = shares_to_weight(weight_to_shares(weight));
-            assert!(
-                back.abs_diff(weight) <= 1 + weight / 10,
-                "{weight} became {back}"
-            );
+            assert!(back.abs_diff(weight) <= 1 + weight / 10, "{weight} became {back}");
         }
     }
 
@@ -86,10 +70,7 @@ mod tests {
     fn io_weights_keep_their_ends_and_order() {
         assert_eq!((blkio_to_io(10), blkio_to_io(1000)), (1, 10_000));
         assert_eq!((io_to_blkio(1), io_to_blkio(10_000)), (10, 1000));
-        assert_eq!(
-            (io_to_bfq(1), io_to_bfq(100), io_to_bfq(10_000)),
-            (1, 100, 1000)
-        );
+        assert_eq!((io_to_bfq(1), io_to_bfq(100), io_to_bfq(10_000)), (1, 100, 1000));
         for weight in 10..=1000 {
             assert_eq!(io_to_blkio(blkio_to_io(weight)), weight);
         }

@@ -12,10 +12,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Shell, delete, has, name, skip};
-use keelbox_cgroups::{
-    Controller, ErrorKind, Group, Hierarchy, Layout, Limits, MIB, Parent, vacate,
-};
+use common::{Held, Shell, delete, has, name, skip};
+use keelbox_cgroups::{Controller, ErrorKind, Group, Hierarchy, Layout, Limits, MIB, Parent, vacate};
 
 const ROLE: &str = "KEELBOX_TEST_ROLE";
 const NOBODY: u32 = 65_534;
@@ -24,10 +22,7 @@ const NOBODY: u32 = 65_534;
 fn limit() -> Option<Limits> {
     let host = Hierarchy::detect().unwrap();
     let lives_here = |controller: &Controller| {
-        has(*controller)
-            && host
-                .find(*controller)
-                .is_some_and(|mount| host.unified() == Some(mount))
+        has(*controller) && host.find(*controller).is_some_and(|mount| host.unified() == Some(mount))
     };
     let all = [Controller::Memory, Controller::Pids, Controller::Hugetlb];
     Some(match all.into_iter().find(lives_here)? {
@@ -38,14 +33,10 @@ fn limit() -> Option<Limits> {
 }
 
 /// A cgroup2 group with this machine's controllers enabled for it, or nothing if this machine cannot have one.
-fn subtree(test: &str) -> Option<(Group, PathBuf, PathBuf)> {
+fn subtree(test: &str) -> Option<(Held, PathBuf, PathBuf)> {
     let host = Hierarchy::detect().unwrap();
     let Some(limits) = limit() else {
-        skip(
-            test,
-            "the cgroup2 tree has no controller",
-            host.layout() != Layout::V2,
-        );
+        skip(test, "the cgroup2 tree has no controller", host.layout() != Layout::V2);
         return None;
     };
     match Group::create(name(test), &limits) {
@@ -53,7 +44,7 @@ fn subtree(test: &str) -> Option<(Group, PathBuf, PathBuf)> {
             let top = host.unified().unwrap().mount_point().to_owned();
             let path = group.directories()[0].clone();
             let within = path.strip_prefix(&top).unwrap().to_owned();
-            Some((group, path, within))
+            Some((group.into(), path, within))
         }
         Err(error) => {
             skip(test, &error.to_string(), !nix::unistd::geteuid().is_root());
@@ -67,14 +58,7 @@ fn run_inside(group: &Path, test: &str, uid: u32) {
     let binary = std::env::current_exe().unwrap();
     let script = "read word; exec \"$0\" --exact \"$1\" --nocapture";
     let mut command = Command::new("/bin/sh");
-    command
-        .args(["-c", script])
-        .arg(binary)
-        .arg(test)
-        .env(ROLE, test)
-        .uid(uid)
-        .gid(uid)
-        .current_dir("/");
+    command.args(["-c", script]).arg(binary).arg(test).env(ROLE, test).uid(uid).gid(uid).current_dir("/");
     let mut shell = Shell::spawn(&mut command);
     std::fs::write(group.join("cgroup.procs"), shell.pid().to_string()).unwrap();
     shell.go();
@@ -115,19 +99,9 @@ fn inner_user() {
     let group = Group::create("job", &limits).unwrap();
     assert_eq!(group.applied().skipped, []);
     let path = group.directories().remove(0);
-    let own = Hierarchy::detect()
-        .unwrap()
-        .unified()
-        .unwrap()
-        .own()
-        .unwrap()
-        .to_owned();
-    assert_eq!(
-        path.parent(),
-        own.parent(),
-        "beside the leaf we are in, in the delegated group"
-    );
-    let mut child = Shell::new("sleep 1000");
+    let own = Hierarchy::detect().unwrap().unified().unwrap().own().unwrap().to_owned();
+    assert_eq!(path.parent(), own.parent(), "beside the leaf we are in, in the delegated group");
+    let mut child = Shell::new("exec sleep 1000");
     group.add(child.pid()).unwrap();
     child.go();
     assert_eq!(group.processes().unwrap(), [child.pid()]);
@@ -137,10 +111,7 @@ fn inner_user() {
     assert_eq!(Group::open("job").unwrap().directories(), [path]);
     delete(group);
     // Above the delegated group nothing is ours.
-    let error = Group::builder("escape")
-        .parent(Parent::Root)
-        .create()
-        .unwrap_err();
+    let error = Group::builder("escape").parent(Parent::Root).create().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
     assert!(error.to_string().contains("delegated"), "{error}");
 }
@@ -174,24 +145,11 @@ fn controllers_are_not_handed_out_of_a_group_with_processes() {
     let shell = Shell::new("true");
     group.add(shell.pid()).unwrap();
     let parent = Parent::Path(within);
-    let error = Group::builder("below")
-        .parent(parent.clone())
-        .limits(&limits)
-        .create()
-        .unwrap_err();
+    let error = Group::builder("below").parent(parent.clone()).limits(&limits).create().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InternalProcesses, "{error}");
     // Without a controller the rule does not apply, and in best effort the limit is reported.
-    delete(
-        Group::builder("below")
-            .parent(parent.clone())
-            .create()
-            .unwrap(),
-    );
-    let below = Group::builder("below")
-        .parent(parent)
-        .limits(&limits.best_effort())
-        .create()
-        .unwrap();
+    delete(Group::builder("below").parent(parent.clone()).create().unwrap());
+    let below = Group::builder("below").parent(parent).limits(&limits.best_effort()).create().unwrap();
     assert_eq!(below.applied().set, []);
     assert!(!below.applied().skipped.is_empty());
     delete(below);
@@ -213,25 +171,13 @@ fn inner_room() {
     if !is_inner("inner_room") {
         return;
     }
-    let own = || {
-        Hierarchy::detect()
-            .unwrap()
-            .unified()
-            .unwrap()
-            .own()
-            .unwrap()
-            .to_owned()
-    };
+    let own = || Hierarchy::detect().unwrap().unified().unwrap().own().unwrap().to_owned();
     let before = own();
     assert_eq!(vacate("a/b").unwrap_err().kind(), ErrorKind::InvalidPath);
     vacate("supervisor").unwrap();
     assert_eq!(own(), before.join("supervisor"));
     let group = Group::create("job", &limit().expect("the outer test has looked")).unwrap();
-    assert_eq!(
-        group.directories()[0],
-        before.join("job"),
-        "where the process was before"
-    );
+    assert_eq!(group.directories()[0], before.join("job"), "where the process was before");
     delete(group);
     // Twice is as good as once, even if nothing is left to move.
     vacate("supervisor").unwrap();

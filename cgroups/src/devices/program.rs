@@ -29,11 +29,7 @@ const MINOR: u8 = 5;
 fn instruction(operation: u8, target: u8, source: u8, offset: i16, constant: i32) -> Instruction {
     let ([o0, o1], [c0, c1, c2, c3]) = (offset.to_ne_bytes(), constant.to_ne_bytes());
     // The two registers share a byte; which has the low half follows the byte order.
-    let registers = if cfg!(target_endian = "little") {
-        source << 4 | target
-    } else {
-        target << 4 | source
-    };
+    let registers = if cfg!(target_endian = "little") { source << 4 | target } else { target << 4 | source };
     [operation, registers, o0, o1, c0, c1, c2, c3]
 }
 
@@ -84,25 +80,13 @@ fn block(rule: &Rule) -> Vec<Instruction> {
         Kind::Char => Some(2),
     };
     let number = |number: Option<u32>| number.and_then(|number| i32::try_from(number).ok());
-    let tests = [
-        (KIND, kind),
-        (MAJOR, number(rule.devices.major)),
-        (MINOR, number(rule.devices.minor)),
-    ];
-    let tests: Vec<(u8, i32)> = tests
-        .into_iter()
-        .filter_map(|(register, wanted)| Some((register, wanted?)))
-        .collect();
+    let tests = [(KIND, kind), (MAJOR, number(rule.devices.major)), (MINOR, number(rule.devices.minor))];
+    let tests: Vec<(u8, i32)> = tests.into_iter().filter_map(|(register, wanted)| Some((register, wanted?))).collect();
     // Whoever fails a test jumps over the tests that follow it, and over the verdict.
     let end = tests.len() + verdict.len();
     let jump = |(index, (register, wanted)): (usize, (u8, i32))| {
         let distance = i16::try_from(end - index - 1).unwrap_or(0);
         instruction(JUMP_IF_NOT_EQUAL, register, 0, distance, wanted)
     };
-    tests
-        .into_iter()
-        .enumerate()
-        .map(jump)
-        .chain(verdict)
-        .collect()
+    tests.into_iter().enumerate().map(jump).chain(verdict).collect()
 }

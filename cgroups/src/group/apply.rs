@@ -27,12 +27,8 @@ pub struct Applied {
 
 impl fmt::Display for Applied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.set
-            .iter()
-            .try_for_each(|write| writeln!(f, "{write}"))?;
-        self.skipped
-            .iter()
-            .try_for_each(|skipped| writeln!(f, "{skipped}"))
+        self.set.iter().try_for_each(|write| writeln!(f, "{write}"))?;
+        self.skipped.iter().try_for_each(|skipped| writeln!(f, "{skipped}"))
     }
 }
 
@@ -43,39 +39,21 @@ pub(super) fn apply(
     best_effort: bool,
     troubles: &[(Controller, String)],
 ) -> Result<Applied> {
-    let mut applied = Applied {
-        set: Vec::new(),
-        skipped: plan.skipped().to_vec(),
-    };
+    let mut applied = Applied { set: Vec::new(), skipped: plan.skipped().to_vec() };
     for write in plan.writes() {
-        let known = troubles
-            .iter()
-            .find(|(controller, _)| *controller == write.controller());
+        let known = troubles.iter().find(|(controller, _)| *controller == write.controller());
         if let Some((_, why)) = known {
-            applied.skipped.push(Skipped {
-                what: write.to_string(),
-                why: why.clone(),
-            });
+            applied.skipped.push(Skipped { what: write.to_string(), why: why.clone() });
             continue;
         }
         match perform(group, write) {
             Ok(done) => applied.set.push(done),
-            Err(error)
-                if write.is_moot_without_swap()
-                    && error.kind() == ErrorKind::NotFound
-                    && !host_has_swap() =>
-            {
+            Err(error) if write.is_moot_without_swap() && error.kind() == ErrorKind::NotFound && !host_has_swap() => {
                 let why = "the kernel counts no swap, and the host has none".to_owned();
-                applied.skipped.push(Skipped {
-                    what: write.to_string(),
-                    why,
-                });
+                applied.skipped.push(Skipped { what: write.to_string(), why });
             }
             Err(error) if best_effort => {
-                applied.skipped.push(Skipped {
-                    what: write.to_string(),
-                    why: error.line(),
-                });
+                applied.skipped.push(Skipped { what: write.to_string(), why: error.line() });
             }
             Err(error) => return Err(error),
         }
@@ -108,15 +86,10 @@ pub(super) fn update(group: &Group, limits: &Limits) -> Result<Applied> {
 
 fn perform(group: &Group, write: &Write) -> Result<Write> {
     let Some(node) = group.node(write.version(), write.controller()) else {
-        let message = format!(
-            "cannot write {}: the group is in no hierarchy with that controller",
-            write.file()
-        );
+        let message = format!("cannot write {}: the group is in no hierarchy with that controller", write.file());
         return Err(Error::unsupported(message));
     };
-    let other = write
-        .swapped()
-        .filter(|other| !node.directory.has(write.file()) && node.directory.has(other.file()));
+    let other = write.swapped().filter(|other| !node.directory.has(write.file()) && node.directory.has(other.file()));
     let chosen = other.unwrap_or_else(|| Write::clone(write));
     node.directory.write(chosen.file(), chosen.value())?;
     verify(&node, &chosen)?;
@@ -138,10 +111,7 @@ fn verify(node: &Node, write: &Write) -> Result<()> {
     }
     let (file, place) = (write.file(), node.directory.path().display());
     let shown: String = read.trim().replace('\n', "; ").chars().take(100).collect();
-    let message = format!(
-        "cannot set {file} of {place} to {}: it reads back as {shown}",
-        write.value()
-    );
+    let message = format!("cannot set {file} of {place} to {}: it reads back as {shown}", write.value());
     Err(Error::new(ErrorKind::NotApplied, message))
 }
 
@@ -153,9 +123,7 @@ fn matches(check: Check, written: &str, read: &str) -> bool {
             (Some(written), Some(read)) => is_rounded(written, read, granule.max(page_size())),
             _ => false,
         },
-        Check::List => {
-            parse_list(written).is_some() && parse_list(written) == parse_list(read.trim())
-        }
+        Check::List => parse_list(written).is_some() && parse_list(written) == parse_list(read.trim()),
         Check::Weight => {
             let wanted = written.trim_start_matches("default ");
             lines.any(|line| line == wanted || line.strip_prefix("default ") == Some(wanted))
@@ -176,13 +144,7 @@ fn matches(check: Check, written: &str, read: &str) -> bool {
 fn number(text: &str) -> Option<Max> {
     match text.trim() {
         "max" | "-1" => Some(Max::Unlimited),
-        text => text.parse().ok().map(|number| {
-            if is_endless(number) {
-                Max::Unlimited
-            } else {
-                Max::Finite(number)
-            }
-        }),
+        text => text.parse().ok().map(|number| if is_endless(number) { Max::Unlimited } else { Max::Finite(number) }),
     }
 }
 
@@ -199,23 +161,17 @@ fn is_rounded(written: Max, read: Max, granule: u64) -> bool {
 
 fn page_size() -> u64 {
     let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
-    size.and_then(|size| u64::try_from(size).ok())
-        .unwrap_or(4096)
+    size.and_then(|size| u64::try_from(size).ok()).unwrap_or(4096)
 }
 
 fn has_pairs(written: &str, read: &str) -> bool {
     let mut wanted = written.split(' ');
     let key = wanted.next();
-    let line = read
-        .lines()
-        .find(|line| line.split(' ').next() == key)
-        .unwrap_or_default();
+    let line = read.lines().find(|line| line.split(' ').next() == key).unwrap_or_default();
     let found: Vec<&str> = line.split(' ').skip(1).collect();
     wanted.all(|pair| {
         let name = pair.split('=').next().unwrap_or_default();
-        let unset = !found
-            .iter()
-            .any(|found| found.split('=').next() == Some(name));
+        let unset = !found.iter().any(|found| found.split('=').next() == Some(name));
         found.contains(&pair) || (pair.ends_with("=max") && unset)
     })
 }
@@ -235,16 +191,11 @@ fn present(group: &Group) -> Present {
             read(&node.directory, "memory.memsw.limit_in_bytes").unwrap_or(present.memory_and_swap);
     }
     let finite = |max: Option<Max>| {
-        if let Some(Max::Finite(number)) = max {
-            Some(number)
-        } else {
-            None
-        }
+        if let Some(Max::Finite(number)) = max { Some(number) } else { None }
     };
     if let Some(node) = group.legacy(Controller::Cpu) {
         present.quota = read(&node.directory, "cpu.cfs_quota_us").unwrap_or(present.quota);
-        present.period =
-            finite(read(&node.directory, "cpu.cfs_period_us")).unwrap_or(present.period);
+        present.period = finite(read(&node.directory, "cpu.cfs_period_us")).unwrap_or(present.period);
         present.burst = finite(read(&node.directory, "cpu.cfs_burst_us")).unwrap_or(present.burst);
     } else if let Some(node) = group.unified() {
         let text = node.directory.text("cpu.max").unwrap_or_default();
@@ -281,18 +232,8 @@ mod tests {
             (Check::List, "0", "\n", false),
             (Check::Weight, "default 500", "default 500\n8:0 100\n", true),
             (Check::Weight, "500", "500\n", true),
-            (
-                Check::Weight,
-                "default 500",
-                "default 100\n8:0 500\n",
-                false,
-            ),
-            (
-                Check::Pairs,
-                "8:0 rbps=5 wbps=max",
-                "8:0 rbps=5 wbps=max riops=max wiops=max\n",
-                true,
-            ),
+            (Check::Weight, "default 500", "default 100\n8:0 500\n", false),
+            (Check::Pairs, "8:0 rbps=5 wbps=max", "8:0 rbps=5 wbps=max riops=max wiops=max\n", true),
             (Check::Pairs, "8:0 rbps=max", "", true),
             (Check::Pairs, "8:0 rbps=5", "", false),
             (Check::Pairs, "8:0 rbps=5", "8:16 rbps=5\n", false),
@@ -304,11 +245,7 @@ mod tests {
             (Check::Raw, "50000", "50000 100000\n", true),
         ];
         for (check, written, read, expected) in cases {
-            assert_eq!(
-                matches(check, written, read),
-                expected,
-                "{check:?} {written:?} {read:?}"
-            );
+            assert_eq!(matches(check, written, read), expected, "{check:?} {written:?} {read:?}");
         }
     }
 }

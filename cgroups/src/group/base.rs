@@ -31,23 +31,15 @@ pub enum Parent {
 pub(crate) fn find(mount: &Mount, parent: &Parent) -> Result<Directory> {
     match parent {
         Parent::Root => Directory::open(&mount.mount_point),
-        Parent::Path(path) => {
-            Directory::open(&mount.mount_point)?.descend(Name::parse_absolute(path)?.parts())
-        }
+        Parent::Path(path) => Directory::open(&mount.mount_point)?.descend(Name::parse_absolute(path)?.parts()),
         Parent::Own => {
             let Some(own) = &mount.own else {
                 let place = mount.mount_point.display();
-                let message = format!(
-                    "cannot find this process's own cgroup below {place}; name a parent instead"
-                );
+                let message = format!("cannot find this process's own cgroup below {place}; name a parent instead");
                 return Err(Error::unsupported(message));
             };
             let own = Directory::open(own)?;
-            if mount.version == Version::V1 {
-                Ok(own)
-            } else {
-                roomy(own, mount)
-            }
+            if mount.version == Version::V1 { Ok(own) } else { roomy(own, mount) }
         }
     }
 }
@@ -56,11 +48,7 @@ pub(crate) fn find(mount: &Mount, parent: &Parent) -> Result<Directory> {
 fn roomy(own: Directory, mount: &Mount) -> Result<Directory> {
     let mut here = own.again()?;
     while here.is_writable() {
-        if is_top(&here)
-            || here
-                .text("cgroup.procs")
-                .is_some_and(|text| text.trim().is_empty())
-        {
+        if is_top(&here) || here.text("cgroup.procs").is_some_and(|text| text.trim().is_empty()) {
             return Ok(here);
         }
         if here.path() == mount.mount_point {
@@ -88,10 +76,7 @@ pub(super) fn prepare(parent: &Directory, group: &Directory) -> Result<()> {
         }
     }
     // Before Linux 5.11 a group below the root is limited alone, without the groups below it, unless told otherwise.
-    if group
-        .text("memory.use_hierarchy")
-        .is_some_and(|flag| flag.trim() == "0")
-    {
+    if group.text("memory.use_hierarchy").is_some_and(|flag| flag.trim() == "0") {
         group.write("memory.use_hierarchy", "1")?;
     }
     Ok(())
@@ -122,16 +107,11 @@ pub(super) fn prepare(parent: &Directory, group: &Directory) -> Result<()> {
 pub fn vacate(leaf: &str) -> Result<()> {
     let hierarchy = Hierarchy::detect()?;
     let Some(own) = hierarchy.unified().and_then(Mount::own) else {
-        return Err(Error::unsupported(
-            "cannot make room in the own cgroup: it is in no visible cgroup2 tree",
-        ));
+        return Err(Error::unsupported("cannot make room in the own cgroup: it is in no visible cgroup2 tree"));
     };
     let name = Name::parse(leaf.as_ref())?;
     let [name] = name.parts() else {
-        return Err(Error::new(
-            ErrorKind::InvalidPath,
-            format!("cannot use {leaf} as a leaf: it must be one name"),
-        ));
+        return Err(Error::new(ErrorKind::InvalidPath, format!("cannot use {leaf} as a leaf: it must be one name")));
     };
     let own = Directory::open(own)?;
     match own.make(name) {
@@ -152,8 +132,5 @@ pub fn vacate(leaf: &str) -> Result<()> {
         }
     }
     let place = own.path().display();
-    Err(Error::new(
-        ErrorKind::TimedOut,
-        format!("cannot empty {place}: new processes keep coming"),
-    ))
+    Err(Error::new(ErrorKind::TimedOut, format!("cannot empty {place}: new processes keep coming")))
 }

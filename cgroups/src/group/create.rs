@@ -37,14 +37,7 @@ pub struct Builder {
 impl Builder {
     pub(super) fn new(path: &Path) -> Self {
         let (limits, parent) = (Limits::new(), Parent::Own);
-        Self {
-            path: path.to_owned(),
-            limits,
-            parent,
-            controllers: Vec::new(),
-            hierarchy: None,
-            owned: false,
-        }
+        Self { path: path.to_owned(), limits, parent, controllers: Vec::new(), hierarchy: None, owned: false }
     }
 
     /// The limits that hold from the beginning. Default: none.
@@ -128,28 +121,18 @@ impl Builder {
             let first = troubles.first().map(|(_, why)| why.as_str());
             let why = first.unwrap_or("no cgroup hierarchy is mounted");
             let path = self.path.display();
-            return Err(Error::unsupported(format!(
-                "cannot create group {path}: {why}"
-            )));
+            return Err(Error::unsupported(format!("cannot create group {path}: {why}")));
         }
         group.applied = apply::apply(&group, plan, best_effort, &troubles)?;
         if self.owned {
             let nodes = group.nodes();
-            group.locks = nodes
-                .iter()
-                .map(|node| gc::lock(&node.directory))
-                .collect::<Result<_>>()?;
+            group.locks = nodes.iter().map(|node| gc::lock(&node.directory)).collect::<Result<_>>()?;
         }
         Ok(group)
     }
 
     /// Takes part in the cgroup2 tree, where there is one, and has the controllers enabled that live there.
-    fn make_unified(
-        &self,
-        group: &mut Group,
-        plan: &Plan,
-        has_legacy: bool,
-    ) -> Result<enable::Troubles> {
+    fn make_unified(&self, group: &mut Group, plan: &Plan, has_legacy: bool) -> Result<enable::Troubles> {
         let Some(mount) = group.hierarchy.unified().cloned() else {
             return Ok(Vec::new());
         };
@@ -161,10 +144,7 @@ impl Builder {
             Ok(()) => {}
             // On a hybrid host nothing depends on the v2 tree as long as no limit lives there.
             Err(error) if has_legacy && (best_effort || wanted.is_empty()) && is_closed(&error) => {
-                return Ok(wanted
-                    .into_iter()
-                    .map(|controller| (controller, error.line()))
-                    .collect());
+                return Ok(wanted.into_iter().map(|controller| (controller, error.line())).collect());
             }
             Err(error) => return Err(error),
         }
@@ -176,10 +156,7 @@ impl Builder {
 
     /// The v1 hierarchies to take part in: each once, though controllers may share one.
     fn legacy_mounts<'a>(&self, hierarchy: &'a Hierarchy, plan: &Plan) -> Vec<&'a Mount> {
-        let wanted = plan
-            .controllers(Version::V1)
-            .into_iter()
-            .chain(self.controllers.iter().copied());
+        let wanted = plan.controllers(Version::V1).into_iter().chain(self.controllers.iter().copied());
         let mut mounts: Vec<&Mount> = Vec::new();
         for mount in wanted.filter_map(|controller| hierarchy.legacy_of(controller)) {
             if !mounts.contains(&mount) {
@@ -188,9 +165,7 @@ impl Builder {
         }
         if mounts.is_empty() && hierarchy.unified().is_none() {
             // A group without limits must still be somewhere to hold processes; the freezer costs them nothing.
-            let any = hierarchy
-                .legacy_of(Controller::Freezer)
-                .or(hierarchy.legacy().first());
+            let any = hierarchy.legacy_of(Controller::Freezer).or(hierarchy.legacy().first());
             mounts.extend(any);
         }
         mounts
@@ -225,17 +200,11 @@ impl Group {
         if node.version == Version::V2 {
             self.unified = Some(Arc::clone(&node));
         }
-        self.nodes
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(node);
+        self.nodes.get_mut().unwrap_or_else(PoisonError::into_inner).push(node);
     }
 }
 
 /// Whether a hierarchy is simply not for us, in contrast to a group that exists or a kernel that fails.
 fn is_closed(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::PermissionDenied | ErrorKind::Unsupported
-    )
+    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported)
 }

@@ -35,10 +35,7 @@ fn remove(group: &Group, node: &Node, deadline: Instant) -> Result<()> {
         match node.remove() {
             Err(error) if error.kind() == ErrorKind::Busy => {
                 // On v2 the kernel tells when the last one leaves. EBUSY may remain for a moment, hence the pause in both cases.
-                if group
-                    .unified()
-                    .is_some_and(|unified| std::ptr::eq(unified, node))
-                {
+                if group.unified().is_some_and(|unified| std::ptr::eq(unified, node)) {
                     wait::event(&node.directory, "populated", 0, deadline)?;
                 }
                 if !pause.wait(deadline) {
@@ -56,17 +53,6 @@ fn describe(group: &Group, error: Error) -> Error {
         return error;
     };
     let shown: Vec<String> = processes.iter().take(8).map(u32::to_string).collect();
-    let more = if processes.len() > shown.len() {
-        ", …"
-    } else {
-        ""
-    };
-    Error::new(
-        ErrorKind::Busy,
-        format!(
-            "{}: processes {}{more} are in it",
-            error.line(),
-            shown.join(", ")
-        ),
-    )
+    let more = if processes.len() > shown.len() { ", …" } else { "" };
+    Error::new(ErrorKind::Busy, format!("{}: processes {}{more} are in it", error.line(), shown.join(", ")))
 }

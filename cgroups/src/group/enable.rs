@@ -11,16 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) type Troubles = Vec<(Controller, String)>;
 
 /// Makes `controllers` available in the group of `node`. In best effort, what cannot be enabled is returned.
-pub(super) fn enable(
-    node: &Node,
-    controllers: &[Controller],
-    best_effort: bool,
-) -> Result<Troubles> {
-    let mut needed: Vec<Controller> = controllers
-        .iter()
-        .copied()
-        .filter(|needed| !is_implicit(*needed))
-        .collect();
+pub(super) fn enable(node: &Node, controllers: &[Controller], best_effort: bool) -> Result<Troubles> {
+    let mut needed: Vec<Controller> = controllers.iter().copied().filter(|needed| !is_implicit(*needed)).collect();
     needed.sort_unstable();
     needed.dedup();
     if needed.is_empty() {
@@ -52,9 +44,7 @@ fn levels(node: &Node, needed: &[Controller]) -> Result<Vec<Directory>> {
     let mut levels = node.levels()?;
     while let Some(top) = levels.first() {
         let available = names(top, "cgroup.controllers")?;
-        let all = needed
-            .iter()
-            .all(|controller| available.contains(controller));
+        let all = needed.iter().all(|controller| available.contains(controller));
         // Above the base nothing is tried that cannot be written.
         if all || !top.has("cgroup.type") || !top.is_writable() {
             break;
@@ -70,10 +60,7 @@ fn levels(node: &Node, needed: &[Controller]) -> Result<Vec<Directory>> {
 fn enable_on(levels: &[Directory], needed: &[Controller]) -> Result<()> {
     if let Some(top) = levels.first() {
         let available = names(top, "cgroup.controllers")?;
-        if let Some(missing) = needed
-            .iter()
-            .find(|controller| !available.contains(controller))
-        {
+        if let Some(missing) = needed.iter().find(|controller| !available.contains(controller)) {
             let place = top.path().display();
             let message = format!("cannot use the {missing} controller: {place} does not offer it");
             return Err(Error::unsupported(message));
@@ -81,16 +68,10 @@ fn enable_on(levels: &[Directory], needed: &[Controller]) -> Result<()> {
     }
     for level in levels {
         let enabled = names(level, "cgroup.subtree_control")?;
-        let missing = needed
-            .iter()
-            .filter(|controller| !enabled.contains(controller));
-        let text: Vec<String> = missing
-            .map(|controller| format!("+{}", controller.name(Version::V2)))
-            .collect();
+        let missing = needed.iter().filter(|controller| !enabled.contains(controller));
+        let text: Vec<String> = missing.map(|controller| format!("+{}", controller.name(Version::V2))).collect();
         if !text.is_empty() {
-            level
-                .write("cgroup.subtree_control", &text.join(" "))
-                .map_err(explain)?;
+            level.write("cgroup.subtree_control", &text.join(" ")).map_err(explain)?;
         }
     }
     Ok(())
@@ -105,9 +86,5 @@ fn explain(error: Error) -> Error {
 }
 
 fn names(directory: &Directory, file: &str) -> Result<Vec<Controller>> {
-    Ok(directory
-        .read(file)?
-        .split_ascii_whitespace()
-        .filter_map(Controller::parse)
-        .collect())
+    Ok(directory.read(file)?.split_ascii_whitespace().filter_map(Controller::parse).collect())
 }

@@ -29,16 +29,11 @@ fn refuse_own(node: &Node) -> Result<()> {
         return Ok(());
     }
     let path = node.directory.path().display();
-    Err(Error::new(
-        ErrorKind::Busy,
-        format!("cannot freeze {path}: the calling process is in it"),
-    ))
+    Err(Error::new(ErrorKind::Busy, format!("cannot freeze {path}: the calling process is in it")))
 }
 
 fn freeze_unified(node: &Node) -> Result<()> {
-    node.directory
-        .write("cgroup.freeze", "1")
-        .map_err(without_freezer)?;
+    node.directory.write("cgroup.freeze", "1").map_err(without_freezer)?;
     if wait::event(&node.directory, "frozen", 1, Instant::now() + PATIENCE)? {
         return Ok(());
     }
@@ -73,10 +68,7 @@ fn freeze_legacy(group: &Group, node: &Node) -> Result<()> {
 
 fn timed_out(node: &Node) -> Error {
     let path = node.directory.path().display();
-    Error::new(
-        ErrorKind::TimedOut,
-        format!("cannot freeze {path} within {} s", PATIENCE.as_secs()),
-    )
+    Error::new(ErrorKind::TimedOut, format!("cannot freeze {path} within {} s", PATIENCE.as_secs()))
 }
 
 fn without_freezer(error: Error) -> Error {

@@ -2,6 +2,7 @@
 //!
 //! Leaves out: groups with processes in them; those somebody has to look at. Oldest kernel: 4.5.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -21,19 +22,16 @@ pub(crate) struct Lock(#[expect(dead_code, reason = "held, never looked at")] Fl
 pub(super) fn lock(directory: &Directory) -> Result<Lock> {
     let path = directory.path().display().to_string();
     let locked = Flock::lock(directory.again()?.into_fd(), FlockArg::LockSharedNonblock);
-    locked
-        .map(Lock)
-        .map_err(|(_, errno)| Error::os(format!("cannot lock group {path}"), errno))
+    locked.map(Lock).map_err(|(_, errno)| Error::os(format!("cannot lock group {path}"), errno))
 }
 
 /// The suffix of the calling process: `-PID.STARTTIME`, the start time in clock ticks since boot as in proc_pid_stat(5), in at
 /// least twelve digits, so that no version number (`app-1.2`) is ever taken for an owner.
 pub(super) fn suffix() -> Result<String> {
     let pid = std::process::id();
-    let text = fs::read_to_string("/proc/self/stat")
-        .map_err(|source| Error::io("cannot read /proc/self/stat", source))?;
-    let start = start_time(&text)
-        .ok_or_else(|| Error::unsupported("cannot find the start time in /proc/self/stat"))?;
+    let text =
+        fs::read_to_string("/proc/self/stat").map_err(|source| Error::io("cannot read /proc/self/stat", source))?;
+    let start = start_time(&text).ok_or_else(|| Error::unsupported("cannot find the start time in /proc/self/stat"))?;
     Ok(format!("-{pid}.{start:0DIGITS$}"))
 }
 
@@ -48,19 +46,14 @@ const DIGITS: usize = 12;
 /// The owner named in the name of a group.
 fn owner(name: &str) -> Option<(u32, u64)> {
     let (_, suffix) = name.rsplit_once('-')?;
-    let (pid, start) = suffix
-        .split_once('.')
-        .filter(|(_, start)| start.len() >= DIGITS)?;
+    let (pid, start) = suffix.split_once('.').filter(|(_, start)| start.len() >= DIGITS)?;
     Some((pid.parse().ok()?, start.parse().ok()?))
 }
 
 fn is_alive((pid, start): (u32, u64)) -> bool {
     match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(text) => start_time(&text) == Some(start),
-        Err(error) => {
-            error.kind() != std::io::ErrorKind::NotFound
-                && error.raw_os_error() != Some(nix::libc::ESRCH)
-        }
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound && error.raw_os_error() != Some(nix::libc::ESRCH),
     }
 }
 
@@ -88,7 +81,7 @@ pub fn gc(parent: &Parent) -> Result<Vec<PathBuf>> {
         };
         top.walk(&mut |visit| {
             if let Visit::Leave { parent, name } = visit
-                && owner(name).is_some_and(|owner| !is_alive(owner))
+                && name.to_str().and_then(owner).is_some_and(|owner| !is_alive(owner))
                 && sweep(parent, name).is_ok_and(|swept| swept)
             {
                 removed.push(parent.path().join(name));
@@ -99,7 +92,7 @@ pub fn gc(parent: &Parent) -> Result<Vec<PathBuf>> {
     Ok(removed)
 }
 
-fn sweep(parent: &Directory, name: &str) -> Result<bool> {
+fn sweep(parent: &Directory, name: &OsStr) -> Result<bool> {
     let Some(group) = unless_gone(parent.child(name))? else {
         return Ok(false);
     };
@@ -144,11 +137,7 @@ mod tests {
     fn a_program_name_may_hold_anything() {
         let rest = "S 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777 1 1";
         for name in ["sh", "a b", ") S 9 9 (", "((("] {
-            assert_eq!(
-                start_time(&format!("5 ({name}) {rest}")),
-                Some(777),
-                "{name}"
-            );
+            assert_eq!(start_time(&format!("5 ({name}) {rest}")), Some(777), "{name}");
         }
         assert_eq!(start_time("5 sh"), None);
     }

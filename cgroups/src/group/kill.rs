@@ -38,10 +38,7 @@ pub(super) fn kill(group: &Group) -> Result<()> {
             if left.is_empty() {
                 return Ok(());
             }
-            let message = format!(
-                "cannot kill processes {left:?} within {} s",
-                PATIENCE.as_secs()
-            );
+            let message = format!("cannot kill processes {left:?} within {} s", PATIENCE.as_secs());
             return Err(Error::new(ErrorKind::TimedOut, message));
         }
     }
@@ -62,10 +59,7 @@ fn round(group: &Group) -> Result<()> {
 
 /// One write to `cgroup.kill`, which misses nobody. It would not spare the caller, so not if the caller is inside.
 fn by_kernel(group: &Group) -> Result<bool> {
-    let Some(node) = group
-        .unified()
-        .filter(|node| node.directory.has("cgroup.kill"))
-    else {
+    let Some(node) = group.unified().filter(|node| node.directory.has("cgroup.kill")) else {
         return Ok(false);
     };
     group.gather(node)?;

@@ -2,6 +2,8 @@
 //!
 //! Leaves out: limits. Oldest kernel: 5.10.
 
+use std::ffi::OsStr;
+
 use super::base;
 use super::processes_below;
 use crate::controller::{Controller, Version};
@@ -24,10 +26,7 @@ pub(crate) struct Node {
 impl Node {
     /// Makes the last of `names`, which must not exist, and those before it that are missing. Leaves nothing behind on failure.
     pub(crate) fn make(mount: &Mount, base: Directory, names: &[String]) -> Result<Self> {
-        let mut chain = Chain {
-            reached: 0,
-            made: 0,
-        };
+        let mut chain = Chain { reached: 0, made: 0 };
         match chain.make(&base, names) {
             Ok(directory) => Ok(Self::new(mount, directory, base, names, chain.made)),
             Err(error) => {
@@ -46,29 +45,14 @@ impl Node {
     pub(crate) fn make_or_open(mount: &Mount, base: Directory, names: &[String]) -> Result<Self> {
         let again = base.again()?;
         match Self::make(mount, base, names) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                Self::open(mount, again, names)
-            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Self::open(mount, again, names),
             result => result,
         }
     }
 
-    fn new(
-        mount: &Mount,
-        directory: Directory,
-        base: Directory,
-        names: &[String],
-        made: usize,
-    ) -> Self {
+    fn new(mount: &Mount, directory: Directory, base: Directory, names: &[String], made: usize) -> Self {
         let (version, controllers) = (mount.version, mount.controllers.clone());
-        Self {
-            version,
-            controllers,
-            directory,
-            base,
-            names: names.to_vec(),
-            made,
-        }
+        Self { version, controllers, directory, base, names: names.to_vec(), made }
     }
 
     /// The directories from the base down to the parent of the group.
@@ -82,12 +66,10 @@ impl Node {
     }
 
     pub(crate) fn add(&self, pid: u32) -> Result<()> {
-        self.directory
-            .write("cgroup.procs", &pid.to_string())
-            .map_err(|error| match error.errno() {
-                Some(nix::libc::ESRCH) => error.of_kind(ErrorKind::NotFound),
-                _ => error,
-            })
+        self.directory.write("cgroup.procs", &pid.to_string()).map_err(|error| match error.errno() {
+            Some(nix::libc::ESRCH) => error.of_kind(ErrorKind::NotFound),
+            _ => error,
+        })
     }
 
     pub(crate) fn processes(&self) -> Result<Vec<u32>> {
@@ -96,10 +78,8 @@ impl Node {
 
     /// Removes the group with all empty groups below, then the directories above that were made for it and are empty.
     pub(crate) fn remove(&self) -> Result<()> {
-        let (last, above) = self
-            .names
-            .split_last()
-            .ok_or_else(|| Error::new(ErrorKind::InvalidPath, "cannot remove a root"))?;
+        let (last, above) =
+            self.names.split_last().ok_or_else(|| Error::new(ErrorKind::InvalidPath, "cannot remove a root"))?;
         let Some(parent) = unless_gone(self.base.descend(above))? else {
             return Ok(());
         };
@@ -113,7 +93,7 @@ impl Node {
     }
 }
 
-pub(super) fn remove_tree(parent: &Directory, name: &str, group: &Directory) -> Result<()> {
+pub(super) fn remove_tree(parent: &Directory, name: impl AsRef<OsStr>, group: &Directory) -> Result<()> {
     let walked = group.walk(&mut |visit| match visit {
         Visit::Leave { parent, name } => unless_gone(parent.remove(name)).map(drop),
         Visit::Enter(_) => Ok(()),
@@ -152,9 +132,7 @@ impl Chain {
 /// Removes the last `made` of `names`, best effort: others may have put groups into them.
 fn undo(base: &Directory, names: &[String], made: usize) {
     for length in (names.len().saturating_sub(made)..names.len()).rev() {
-        let removed = base
-            .descend(&names[..length])
-            .and_then(|parent| parent.remove(&names[length]));
+        let removed = base.descend(&names[..length]).and_then(|parent| parent.remove(&names[length]));
         if removed.is_err() {
             return;
         }

@@ -18,32 +18,16 @@ impl Group {
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) if none is left, [`InvalidPath`](ErrorKind::InvalidPath) if one lies outside of the mounted hierarchies
     /// or is the top of one.
-    pub fn from_directories<P: AsRef<Path>>(
-        directories: impl IntoIterator<Item = P>,
-    ) -> Result<Self> {
+    pub fn from_directories<P: AsRef<Path>>(directories: impl IntoIterator<Item = P>) -> Result<Self> {
         let hierarchy = Hierarchy::detect()?;
-        let mounts: Vec<Mount> = hierarchy
-            .unified()
-            .into_iter()
-            .chain(hierarchy.legacy())
-            .cloned()
-            .collect();
-        let mut group = Group::empty(
-            Name::parse_absolute(Path::new(""))?,
-            Parent::Root,
-            hierarchy,
-        );
+        let mounts: Vec<Mount> = hierarchy.unified().into_iter().chain(hierarchy.legacy()).cloned().collect();
+        let mut group = Group::empty(Name::parse_absolute(Path::new(""))?, Parent::Root, hierarchy);
         let mut first = None;
         for directory in directories {
             let path = directory.as_ref();
-            let found = mounts
-                .iter()
-                .find_map(|mount| Some((mount, path.strip_prefix(&mount.mount_point).ok()?)));
+            let found = mounts.iter().find_map(|mount| Some((mount, path.strip_prefix(&mount.mount_point).ok()?)));
             let Some((mount, rest)) = found else {
-                let message = format!(
-                    "cannot use {} as a group: no cgroup hierarchy is mounted there",
-                    path.display()
-                );
+                let message = format!("cannot use {} as a group: no cgroup hierarchy is mounted there", path.display());
                 return Err(Error::new(ErrorKind::InvalidPath, message));
             };
             let name = Name::parse(rest)?;
@@ -56,10 +40,7 @@ impl Group {
         match first {
             Some(name) => group.name = name,
             None => {
-                return Err(Error::new(
-                    ErrorKind::NotFound,
-                    "cannot open group: none of its directories exists",
-                ));
+                return Err(Error::new(ErrorKind::NotFound, "cannot open group: none of its directories exists"));
             }
         }
         Ok(group)
@@ -101,10 +82,7 @@ fn find(mount: &Mount, parent: &Parent, name: &Name) -> Result<Option<Node>> {
         if let Some(node) = unless_gone(Node::open(mount, again, name.parts()))? {
             return Ok(Some(node));
         }
-        if *parent != Parent::Own
-            || mount.version == Version::V1
-            || base.path() == mount.mount_point
-        {
+        if *parent != Parent::Own || mount.version == Version::V1 || base.path() == mount.mount_point {
             return Ok(None);
         }
         base = base.parent()?;

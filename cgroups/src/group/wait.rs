@@ -17,27 +17,15 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// The value of `key` in a file of `key value` lines.
 pub(crate) fn value(text: &str, key: &str) -> Option<u64> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
     line.and_then(|number| number.trim().parse().ok())
 }
 
 /// Waits until `key` of `cgroup.events` is `wanted`; says whether it came to that before the deadline.
 ///
 /// The kernel raises POLLPRI after each change, seen from the last read: so read first, then poll, then read again.
-pub(super) fn event(
-    directory: &Directory,
-    key: &str,
-    wanted: u64,
-    deadline: Instant,
-) -> Result<bool> {
-    let fail = |source| {
-        Error::io(
-            format!("cannot wait for {key} of {}", directory.path().display()),
-            source,
-        )
-    };
+pub(super) fn event(directory: &Directory, key: &str, wanted: u64, deadline: Instant) -> Result<bool> {
+    let fail = |source| Error::io(format!("cannot wait for {key} of {}", directory.path().display()), source);
     let mut file = match directory.file("cgroup.events", OFlag::O_RDONLY) {
         // A group that is gone is empty; the root has no events and is never waited for.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(key == "populated"),
@@ -60,12 +48,8 @@ pub(super) fn event(
             return Ok(false);
         }
         // Rounded up, so that the last fraction of a millisecond is no busy loop.
-        let timeout =
-            PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-        match poll(
-            &mut [PollFd::new(file.as_fd(), PollFlags::POLLPRI)],
-            timeout,
-        ) {
+        let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(file.as_fd(), PollFlags::POLLPRI)], timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(fail(errno.into())),
         }
@@ -98,9 +82,7 @@ impl Pause {
 pub(super) fn empty(group: &Group, timeout: Duration) -> Result<bool> {
     let now = Instant::now();
     // A timeout beyond what the clock can name is as good as a century.
-    let deadline = now
-        .checked_add(timeout)
-        .unwrap_or(now + Duration::from_secs(3_000_000_000));
+    let deadline = now.checked_add(timeout).unwrap_or(now + Duration::from_secs(3_000_000_000));
     let mut pause = Pause::new();
     loop {
         let others = group.others()?;

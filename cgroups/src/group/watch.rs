@@ -85,10 +85,7 @@ impl Group {
     pub fn watch(&self) -> Result<Watch> {
         let fail = |errno| Error::os("cannot watch a group", errno);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(fail)?;
-        let unified = self
-            .unified()
-            .map(|node| node.directory.again())
-            .transpose()?;
+        let unified = self.unified().map(|node| node.directory.again()).transpose()?;
         let inotify = unified.as_ref().map(listen).transpose()?;
         let eventfd = match self.node(Version::V1, Controller::Memory) {
             Some(node) => register(&node.directory)?,
@@ -108,32 +105,18 @@ impl Group {
         }
         // After the watch is set, so that nothing falls between.
         let seen = unified.as_ref().map(Seen::read).unwrap_or_default();
-        Ok(Watch {
-            epoll,
-            inotify,
-            eventfd,
-            directory: unified,
-            seen,
-            waiting: VecDeque::new(),
-        })
+        Ok(Watch { epoll, inotify, eventfd, directory: unified, seen, waiting: VecDeque::new() })
     }
 }
 
 /// Watches the two event files. They are named through our own descriptor, so that the path cannot come to mean another group.
 fn listen(directory: &Directory) -> Result<Inotify> {
-    let fail = |errno| {
-        Error::os(
-            format!("cannot watch {}", directory.path().display()),
-            errno,
-        )
-    };
+    let fail = |errno| Error::os(format!("cannot watch {}", directory.path().display()), errno);
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(fail)?;
     for file in ["cgroup.events", "memory.events"] {
         if directory.has(file) {
             let path = format!("/proc/self/fd/{}/{file}", directory.as_fd().as_raw_fd());
-            inotify
-                .add_watch(path.as_str(), AddWatchFlags::IN_MODIFY)
-                .map_err(fail)?;
+            inotify.add_watch(path.as_str(), AddWatchFlags::IN_MODIFY).map_err(fail)?;
         }
     }
     Ok(inotify)
@@ -146,8 +129,7 @@ fn register(directory: &Directory) -> Result<Option<EventFd>> {
         return Ok(None);
     }
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-    let eventfd =
-        EventFd::from_flags(flags).map_err(|errno| Error::os("cannot make an eventfd", errno))?;
+    let eventfd = EventFd::from_flags(flags).map_err(|errno| Error::os("cannot make an eventfd", errno))?;
     let control = directory.file("memory.oom_control", OFlag::O_RDONLY)?;
     let line = format!("{} {}", eventfd.as_fd().as_raw_fd(), control.as_raw_fd());
     match directory.write("cgroup.event_control", &line) {
@@ -161,18 +143,9 @@ impl Seen {
     fn read(directory: &Directory) -> Self {
         let events = directory.text("cgroup.events").unwrap_or_default();
         let memory = directory.text("memory.events").unwrap_or_default();
-        let [populated, frozen] =
-            ["populated", "frozen"].map(|key| value(&events, key).unwrap_or(0));
-        let [oom, oom_kill, max, high] =
-            ["oom", "oom_kill", "max", "high"].map(|key| value(&memory, key).unwrap_or(0));
-        Self {
-            populated,
-            frozen,
-            oom,
-            oom_kill,
-            max,
-            high,
-        }
+        let [populated, frozen] = ["populated", "frozen"].map(|key| value(&events, key).unwrap_or(0));
+        let [oom, oom_kill, max, high] = ["oom", "oom_kill", "max", "high"].map(|key| value(&memory, key).unwrap_or(0));
+        Self { populated, frozen, oom, oom_kill, max, high }
     }
 
     /// What happened between `self` and `later`, causes before effects.
@@ -185,12 +158,7 @@ impl Seen {
             more(later.oom, self.oom).map(|_| Event::OutOfMemory),
             more(later.oom_kill, self.oom_kill).map(Event::OomKill),
             change(later.frozen, self.frozen, Event::Frozen, Event::Thawed),
-            change(
-                later.populated,
-                self.populated,
-                Event::Populated,
-                Event::Empty,
-            ),
+            change(later.populated, self.populated, Event::Populated, Event::Empty),
         ]
         .into_iter()
         .flatten()
@@ -212,8 +180,7 @@ impl Watch {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let wait = match left {
                 Some(left) if left.is_zero() => return Ok(None),
-                Some(left) => EpollTimeout::try_from(left + Duration::from_millis(1))
-                    .unwrap_or(EpollTimeout::MAX),
+                Some(left) => EpollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(EpollTimeout::MAX),
                 None => EpollTimeout::NONE,
             };
             match self.epoll.wait(&mut [EpollEvent::empty()], wait) {
@@ -241,14 +208,8 @@ impl Watch {
             Err(errno) => return Err(fail(errno)),
         }
         if let Some(directory) = &self.directory {
-            let now = if directory.has("cgroup.events") {
-                Seen::read(directory)
-            } else {
-                Seen {
-                    populated: 0,
-                    ..self.seen
-                }
-            };
+            let now =
+                if directory.has("cgroup.events") { Seen::read(directory) } else { Seen { populated: 0, ..self.seen } };
             self.waiting.extend(self.seen.until(now));
             self.seen = now;
         }
@@ -268,27 +229,10 @@ mod tests {
 
     #[test]
     fn events_come_in_causal_order() {
-        let before = Seen {
-            populated: 1,
-            oom_kill: 2,
-            ..Seen::default()
-        };
-        let after = Seen {
-            oom: 1,
-            oom_kill: 4,
-            max: 9,
-            ..Seen::default()
-        };
+        let before = Seen { populated: 1, oom_kill: 2, ..Seen::default() };
+        let after = Seen { oom: 1, oom_kill: 4, max: 9, ..Seen::default() };
         let events: Vec<_> = before.until(after).collect();
-        assert_eq!(
-            events,
-            [
-                Event::MemoryMax(9),
-                Event::OutOfMemory,
-                Event::OomKill(2),
-                Event::Empty
-            ]
-        );
+        assert_eq!(events, [Event::MemoryMax(9), Event::OutOfMemory, Event::OomKill(2), Event::Empty]);
         assert_eq!(before.until(before).count(), 0);
     }
 }

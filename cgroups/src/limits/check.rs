@@ -17,11 +17,7 @@ pub(crate) enum Max {
 
 impl Max {
     pub(crate) fn new(number: u64) -> Self {
-        if number == UNLIMITED {
-            Self::Unlimited
-        } else {
-            Self::Finite(number)
-        }
+        if number == UNLIMITED { Self::Unlimited } else { Self::Finite(number) }
     }
 
     /// As the kernel wants it: `max` on v2, -1 on v1.
@@ -71,35 +67,15 @@ pub(crate) struct Checked {
 impl Checked {
     pub(crate) fn of(limits: &Limits) -> Result<Self> {
         let mut checked = Self {
-            memory: limits
-                .memory
-                .map(|bytes| at_least_a_page("memory", bytes))
-                .transpose()?,
-            memory_low: limits
-                .memory_low
-                .map(|bytes| amount("memory_low", bytes))
-                .transpose()?,
+            memory: limits.memory.map(|bytes| at_least_a_page("memory", bytes)).transpose()?,
+            memory_low: limits.memory_low.map(|bytes| amount("memory_low", bytes)).transpose()?,
             swap: limits.swap.map(|bytes| amount("swap", bytes)).transpose()?,
-            cpu_weight: limits
-                .cpu_weight
-                .map(|weight| in_range("cpu", weight, 1..=10_000, 2..=262_144))
-                .transpose()?,
+            cpu_weight: limits.cpu_weight.map(|weight| in_range("cpu", weight, 1..=10_000, 2..=262_144)).transpose()?,
             idle: limits.cpu_idle,
             pids: limits.pids.map(pids).transpose()?,
-            cpus: limits
-                .cpuset_cpus
-                .as_deref()
-                .map(|list| number_list("cpuset_cpus", list))
-                .transpose()?,
-            mems: limits
-                .cpuset_mems
-                .as_deref()
-                .map(|list| number_list("cpuset_mems", list))
-                .transpose()?,
-            io_weight: limits
-                .io_weight
-                .map(|weight| in_range("io", weight, 1..=10_000, 10..=1000))
-                .transpose()?,
+            cpus: limits.cpuset_cpus.as_deref().map(|list| number_list("cpuset_cpus", list)).transpose()?,
+            mems: limits.cpuset_mems.as_deref().map(|list| number_list("cpuset_mems", list)).transpose()?,
+            io_weight: limits.io_weight.map(|weight| in_range("io", weight, 1..=10_000, 10..=1000)).transpose()?,
             io_devices: limits.io_devices.clone(),
             rdma: limits.rdma.clone(),
             best_effort: limits.best_effort,
@@ -108,9 +84,7 @@ impl Checked {
         checked.cpu_time(limits)?;
         for (size, bytes) in &limits.hugetlb {
             page_size(size)?;
-            checked
-                .hugetlb
-                .push((size.clone(), amount("hugetlb", *bytes)?));
+            checked.hugetlb.push((size.clone(), amount("hugetlb", *bytes)?));
         }
         for (key, value) in &limits.unified {
             checked.unified.push(raw(key, value, Version::V2)?);
@@ -130,9 +104,7 @@ impl Checked {
                 return Err(Error::invalid("cannot set both cpus and a quota or period"));
             }
             if !(0.001..=10_000.0).contains(&cpus) {
-                return Err(Error::invalid(format!(
-                    "cannot limit to {cpus} cpus: must be 0.001 to 10000"
-                )));
+                return Err(Error::invalid(format!("cannot limit to {cpus} cpus: must be 0.001 to 10000")));
             }
             // The kernel takes no quota under 1 ms, so small shares need the long period.
             let period = if cpus < 0.01 { 1_000_000 } else { 100_000 };
@@ -149,11 +121,7 @@ impl Checked {
             self.period = Some(microseconds("cpu_period", period, 1000, 1_000_000)?);
         }
         if let Some(burst) = limits.cpu_burst {
-            let most = if let Some(Max::Finite(quota)) = self.quota {
-                quota
-            } else {
-                1 << 43
-            };
+            let most = if let Some(Max::Finite(quota)) = self.quota { quota } else { 1 << 43 };
             self.burst = Some(microseconds("cpu_burst", burst, 0, most)?);
         }
         Ok(())
@@ -167,9 +135,7 @@ impl Checked {
         if let (Some(low), Some(memory)) = (self.memory_low, self.memory)
             && low > memory
         {
-            return Err(Error::invalid(
-                "cannot protect more memory (memory_low) than the limit (memory)",
-            ));
+            return Err(Error::invalid("cannot protect more memory (memory_low) than the limit (memory)"));
         }
         if let (Some(Max::Finite(memory)), Some(Max::Finite(swap))) = (self.memory, self.swap) {
             amount("memory plus swap", memory + swap)?;
@@ -181,18 +147,14 @@ impl Checked {
 fn amount(what: &str, number: u64) -> Result<Max> {
     // The kernel's own counters are signed.
     if number != UNLIMITED && number > i64::MAX as u64 {
-        return Err(Error::invalid(format!(
-            "cannot set {what} to {number}: too large; use UNLIMITED for no limit"
-        )));
+        return Err(Error::invalid(format!("cannot set {what} to {number}: too large; use UNLIMITED for no limit")));
     }
     Ok(Max::new(number))
 }
 
 fn at_least_a_page(what: &str, bytes: u64) -> Result<Max> {
     if bytes < 4096 {
-        return Err(Error::invalid(format!(
-            "cannot set {what} to {bytes} bytes: less than a page"
-        )));
+        return Err(Error::invalid(format!("cannot set {what} to {bytes} bytes: less than a page")));
     }
     amount(what, bytes)
 }
@@ -200,9 +162,7 @@ fn at_least_a_page(what: &str, bytes: u64) -> Result<Max> {
 fn pids(count: u64) -> Result<Max> {
     // PID_MAX_LIMIT of 64-bit kernels; above it the kernel answers EINVAL.
     if count != UNLIMITED && count > 4_194_304 {
-        return Err(Error::invalid(format!(
-            "cannot set pids to {count}: at most 4194304, or UNLIMITED"
-        )));
+        return Err(Error::invalid(format!("cannot set pids to {count}: at most 4194304, or UNLIMITED")));
     }
     Ok(Max::new(count))
 }
@@ -216,9 +176,7 @@ fn in_range(what: &str, weight: Weight, v2: Range, v1: Range) -> Result<Weight> 
     };
     if !range.contains(&number) {
         let (low, high) = (range.start(), range.end());
-        return Err(Error::invalid(format!(
-            "cannot set {what} weight to {number}: must be {low} to {high}"
-        )));
+        return Err(Error::invalid(format!("cannot set {what} weight to {number}: must be {low} to {high}")));
     }
     Ok(weight)
 }
@@ -226,44 +184,27 @@ fn in_range(what: &str, weight: Weight, v2: Range, v1: Range) -> Result<Weight> 
 fn microseconds(what: &str, time: Duration, least: u64, most: u64) -> Result<u64> {
     match u64::try_from(time.as_micros()) {
         Ok(number) if (least..=most).contains(&number) => Ok(number),
-        _ => Err(Error::invalid(format!(
-            "cannot set {what} to {time:?}: must be {least} to {most} microseconds"
-        ))),
+        _ => Err(Error::invalid(format!("cannot set {what} to {time:?}: must be {least} to {most} microseconds"))),
     }
 }
 
 fn page_size(size: &str) -> Result<()> {
     let digits = size.trim_end_matches(char::is_alphabetic);
     let known = matches!(&size[digits.len()..], "KB" | "MB" | "GB");
-    if !known
-        || digits.is_empty()
-        || !digits.bytes().all(|byte| byte.is_ascii_digit())
-        || digits.len() > 6
-    {
+    if !known || digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) || digits.len() > 6 {
         let shown = size.escape_debug();
-        return Err(Error::invalid(format!(
-            "cannot limit huge pages of size {shown}: must be like 64KB, 2MB or 1GB"
-        )));
+        return Err(Error::invalid(format!("cannot limit huge pages of size {shown}: must be like 64KB, 2MB or 1GB")));
     }
     Ok(())
 }
 
 fn io_device(device: &IoDevice) -> Result<()> {
-    let refuse = |why: &str| {
-        Err(Error::invalid(format!(
-            "cannot limit device {}:{}: {why}",
-            device.major, device.minor
-        )))
-    };
+    let refuse =
+        |why: &str| Err(Error::invalid(format!("cannot limit device {}:{}: {why}", device.major, device.minor)));
     if device.major > 4095 || device.minor > 0xf_ffff {
         return refuse("no such device number can exist");
     }
-    let rates = [
-        device.read_bytes,
-        device.write_bytes,
-        device.read_operations,
-        device.write_operations,
-    ];
+    let rates = [device.read_bytes, device.write_bytes, device.read_operations, device.write_operations];
     if device.weight.is_none() && rates.iter().all(Option::is_none) {
         return refuse("no limit is given");
     }
@@ -274,9 +215,7 @@ fn io_device(device: &IoDevice) -> Result<()> {
         return refuse("a rate of zero; use UNLIMITED to take a limit away");
     }
     // Operations are 32 bits wide in the kernel, which cuts silently.
-    let too_many = |rate: Option<u64>| {
-        rate.is_some_and(|rate| rate != UNLIMITED && rate >= u64::from(u32::MAX))
-    };
+    let too_many = |rate: Option<u64>| rate.is_some_and(|rate| rate != UNLIMITED && rate >= u64::from(u32::MAX));
     if too_many(device.read_operations) || too_many(device.write_operations) {
         return refuse("too many operations");
     }
@@ -285,19 +224,11 @@ fn io_device(device: &IoDevice) -> Result<()> {
 
 fn rdma(device: &RdmaDevice) -> Result<()> {
     let shown = device.name.escape_debug();
-    if device.name.is_empty()
-        || device
-            .name
-            .contains(|c: char| c.is_whitespace() || c == '\0')
-    {
-        return Err(Error::invalid(format!(
-            "cannot limit RDMA device \"{shown}\": not a name"
-        )));
+    if device.name.is_empty() || device.name.contains(|c: char| c.is_whitespace() || c == '\0') {
+        return Err(Error::invalid(format!("cannot limit RDMA device \"{shown}\": not a name")));
     }
     if device.handles.is_none() && device.objects.is_none() {
-        return Err(Error::invalid(format!(
-            "cannot limit RDMA device {shown}: no limit is given"
-        )));
+        return Err(Error::invalid(format!("cannot limit RDMA device {shown}: no limit is given")));
     }
     Ok(())
 }
@@ -307,9 +238,7 @@ fn number_list(what: &str, list: &str) -> Result<String> {
     let parsed = parse_list(list).filter(|numbers| !numbers.is_empty());
     let shown = list.escape_debug();
     parsed.map(|numbers| format_list(&numbers)).ok_or_else(|| {
-        Error::invalid(format!(
-            "cannot set {what} to \"{shown}\": must be a list of numbers and ranges like 0-2,4"
-        ))
+        Error::invalid(format!("cannot set {what} to \"{shown}\": must be a list of numbers and ranges like 0-2,4"))
     })
 }
 
@@ -319,12 +248,7 @@ pub(crate) fn parse_list(list: &str) -> Option<Vec<u32>> {
     if list.trim().is_empty() {
         return Some(numbers);
     }
-    let number = |text: &str| {
-        text.trim()
-            .parse::<u32>()
-            .ok()
-            .filter(|number| *number < 65_536)
-    };
+    let number = |text: &str| text.trim().parse::<u32>().ok().filter(|number| *number < 65_536);
     for part in list.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last) = (number(first)?, number(last)?);
@@ -350,49 +274,28 @@ fn format_list(numbers: &[u32]) -> String {
 }
 
 /// The only `cgroup.*` files that limit anything.
-const CORE: [&str; 3] = [
-    "cgroup.max.depth",
-    "cgroup.max.descendants",
-    "cgroup.pressure",
-];
+const CORE: [&str; 3] = ["cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure"];
 
 fn raw(key: &str, value: &str, version: Version) -> Result<Raw> {
     let shown = key.escape_debug();
     let refuse = |why: &str| Err(Error::invalid(format!("cannot set {shown:.100}: {why}")));
-    if !key
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-    {
-        return refuse(
-            "the name of a cgroup file has only letters, digits, dot, underscore and dash",
-        );
+    if !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
+        return refuse("the name of a cgroup file has only letters, digits, dot, underscore and dash");
     }
     let Some((prefix, rest)) = key.split_once('.').filter(|(_, rest)| !rest.is_empty()) else {
         return refuse("a cgroup file is called CONTROLLER.NAME");
     };
-    let Some(controller) = Controller::parse(prefix).filter(|found| found.name(version) == prefix)
-    else {
+    let Some(controller) = Controller::parse(prefix).filter(|found| found.name(version) == prefix) else {
         return refuse("no controller of that name");
     };
-    if controller == Controller::Core && !(version == Version::V2 && CORE.contains(&key))
-        || rest == "state"
-    {
+    if controller == Controller::Core && !(version == Version::V2 && CORE.contains(&key)) || rest == "state" {
         return refuse("it is not a limit");
     }
-    let lines: Vec<String> = value
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .map(str::to_owned)
-        .collect();
+    let lines: Vec<String> = value.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
     if lines.is_empty() || value.contains('\0') {
         return refuse("the value is empty or has a NUL");
     }
-    Ok(Raw {
-        controller,
-        file: key.to_owned(),
-        lines,
-    })
+    Ok(Raw { controller, file: key.to_owned(), lines })
 }
 
 #[cfg(test)]

@@ -91,26 +91,16 @@ fn raw_keys_are_checked() {
         ("memory.high", "1\0"),
     ];
     for (key, value) in bad {
-        for limits in [
-            Limits::new().unified(key, value),
-            Limits::new().legacy(key, value),
-        ] {
+        for limits in [Limits::new().unified(key, value), Limits::new().legacy(key, value)] {
             let error = Checked::of(&limits).expect_err(key);
             assert_eq!(error.kind(), ErrorKind::InvalidLimit, "{key:?}");
             assert!(!error.to_string().contains('\n'), "{key:?}");
         }
     }
-    assert!(
-        Checked::of(&Limits::new().unified("blkio.weight", "1")).is_err(),
-        "a v1 name is no v2 file"
-    );
-    assert!(
-        Checked::of(&Limits::new().legacy("io.weight", "1")).is_err(),
-        "a v2 name is no v1 file"
-    );
+    assert!(Checked::of(&Limits::new().unified("blkio.weight", "1")).is_err(), "a v1 name is no v2 file");
+    assert!(Checked::of(&Limits::new().legacy("io.weight", "1")).is_err(), "a v2 name is no v1 file");
     assert!(Checked::of(&Limits::new().legacy("freezer.state", "FROZEN")).is_err());
-    let good =
-        Checked::of(&Limits::new().unified("io.max", "8:0 rbps=1\n\n 8:16 rbps=2\n")).unwrap();
+    let good = Checked::of(&Limits::new().unified("io.max", "8:0 rbps=1\n\n 8:16 rbps=2\n")).unwrap();
     assert_eq!(good.unified[0].lines, ["8:0 rbps=1", "8:16 rbps=2"]);
     assert!(Checked::of(&Limits::new().unified("cgroup.max.depth", "3")).is_ok());
     assert!(Checked::of(&Limits::new().legacy("memory.swappiness", "3")).is_ok());
@@ -127,55 +117,27 @@ fn the_edges_are_allowed() {
         .cpu_burst(Duration::ZERO)
         .hugetlb("2MB", 0);
     let checked = Checked::of(&limits).unwrap();
-    assert_eq!(
-        (checked.pids, checked.swap),
-        (Some(Max::Finite(0)), Some(Max::Finite(0)))
-    );
-    let none = Limits::new()
-        .memory(UNLIMITED)
-        .memory_low(UNLIMITED)
-        .swap(UNLIMITED)
-        .pids(UNLIMITED)
-        .cpu_quota(Duration::MAX);
+    assert_eq!((checked.pids, checked.swap), (Some(Max::Finite(0)), Some(Max::Finite(0))));
+    let none =
+        Limits::new().memory(UNLIMITED).memory_low(UNLIMITED).swap(UNLIMITED).pids(UNLIMITED).cpu_quota(Duration::MAX);
     let checked = Checked::of(&none).unwrap();
-    for limit in [
-        checked.memory,
-        checked.memory_low,
-        checked.swap,
-        checked.pids,
-        checked.quota,
-    ] {
+    for limit in [checked.memory, checked.memory_low, checked.swap, checked.pids, checked.quota] {
         assert_eq!(limit, Some(Max::Unlimited));
     }
 }
 
 #[test]
 fn cpus_become_a_quota() {
-    let cases = [
-        (0.5, 50_000, 100_000),
-        (2.0, 200_000, 100_000),
-        (0.01, 1000, 100_000),
-        (0.005, 5000, 1_000_000),
-    ];
+    let cases = [(0.5, 50_000, 100_000), (2.0, 200_000, 100_000), (0.01, 1000, 100_000), (0.005, 5000, 1_000_000)];
     for (cpus, quota, period) in cases {
         let checked = Checked::of(&Limits::new().cpus(cpus)).unwrap();
-        assert_eq!(
-            (checked.quota, checked.period),
-            (Some(Max::Finite(quota)), Some(period)),
-            "{cpus}"
-        );
+        assert_eq!((checked.quota, checked.period), (Some(Max::Finite(quota)), Some(period)), "{cpus}");
     }
 }
 
 #[test]
 fn lists_take_the_form_of_the_kernel() {
-    for (list, normal) in [
-        ("0", "0"),
-        (" 3, 0-1 ", "0-1,3"),
-        ("2,1,0", "0-2"),
-        ("4,0,2", "0,2,4"),
-        ("1-1", "1"),
-    ] {
+    for (list, normal) in [("0", "0"), (" 3, 0-1 ", "0-1,3"), ("2,1,0", "0-2"), ("4,0,2", "0,2,4"), ("1-1", "1")] {
         assert_eq!(number_list("x", list).unwrap(), normal, "{list}");
     }
 }

@@ -92,11 +92,7 @@ pub struct RdmaDevice {
 impl RdmaDevice {
     /// The device called `name`.
     pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            handles: None,
-            objects: None,
-        }
+        Self { name: name.into(), handles: None, objects: None }
     }
 
     /// How many handles may be open (`hca_handle`). Default: not touched.

@@ -9,12 +9,7 @@ use crate::hierarchy::Hierarchy;
 use crate::limits::check::Checked;
 
 pub(super) fn plan(limits: &Checked, hierarchy: &Hierarchy, present: &Present) -> Result<Plan> {
-    let mut planner = Planner {
-        limits,
-        hierarchy,
-        present,
-        plan: Plan::default(),
-    };
+    let mut planner = Planner { limits, hierarchy, present, plan: Plan::default() };
     planner.memory()?;
     planner.cpu()?;
     planner.cpuset()?;
@@ -39,10 +34,7 @@ impl Planner<'_> {
         match self.hierarchy.find(controller) {
             Some(mount) => Ok(Some(mount.version())),
             None => {
-                self.refuse(
-                    &format!("{controller} limits"),
-                    "no hierarchy with this controller is mounted",
-                )?;
+                self.refuse(&format!("{controller} limits"), "no hierarchy with this controller is mounted")?;
                 Ok(None)
             }
         }
@@ -53,10 +45,7 @@ impl Planner<'_> {
         if !self.limits.best_effort {
             return Err(Error::unsupported(format!("cannot set {what}: {why}")));
         }
-        self.plan.skipped.push(Skipped {
-            what: what.to_owned(),
-            why: why.to_owned(),
-        });
+        self.plan.skipped.push(Skipped { what: what.to_owned(), why: why.to_owned() });
         Ok(())
     }
 
@@ -93,10 +82,7 @@ impl Planner<'_> {
 
     /// The two versions have the same files.
     fn cpuset(&mut self) -> Result<()> {
-        let lists = [
-            ("cpuset.cpus", &self.limits.cpus),
-            ("cpuset.mems", &self.limits.mems),
-        ];
+        let lists = [("cpuset.cpus", &self.limits.cpus), ("cpuset.mems", &self.limits.mems)];
         if lists.iter().all(|(_, list)| list.is_none()) {
             return Ok(());
         }
@@ -105,13 +91,7 @@ impl Planner<'_> {
         };
         for (file, list) in lists {
             if let Some(list) = list {
-                self.push(Write::new(
-                    version,
-                    Controller::Cpuset,
-                    file,
-                    list,
-                    Check::List,
-                ));
+                self.push(Write::new(version, Controller::Cpuset, file, list, Check::List));
             }
         }
         Ok(())
@@ -125,13 +105,7 @@ impl Planner<'_> {
             return Ok(());
         };
         // Here v1 says "max" too.
-        self.push(Write::new(
-            version,
-            Controller::Pids,
-            "pids.max",
-            most.text(Version::V2),
-            Check::Text,
-        ));
+        self.push(Write::new(version, Controller::Pids, "pids.max", most.text(Version::V2), Check::Text));
         Ok(())
     }
 
@@ -154,22 +128,12 @@ impl Planner<'_> {
         let Some(version) = self.version(Controller::Hugetlb)? else {
             return Ok(());
         };
-        let end = if version == Version::V2 {
-            "max"
-        } else {
-            "limit_in_bytes"
-        };
+        let end = if version == Version::V2 { "max" } else { "limit_in_bytes" };
         for (size, most) in &self.limits.hugetlb {
             for middle in ["", "rsvd."] {
                 let file = format!("hugetlb.{size}.{middle}{end}");
                 let check = Check::Rounded(page_bytes(size));
-                self.push(Write::new(
-                    version,
-                    Controller::Hugetlb,
-                    file,
-                    most.text(version),
-                    check,
-                ));
+                self.push(Write::new(version, Controller::Hugetlb, file, most.text(version), check));
             }
         }
         Ok(())
@@ -184,31 +148,19 @@ impl Planner<'_> {
         };
         for device in &self.limits.rdma {
             let mut value = device.name.clone();
-            for (key, most) in [
-                ("hca_handle", device.handles),
-                ("hca_object", device.objects),
-            ] {
+            for (key, most) in [("hca_handle", device.handles), ("hca_object", device.objects)] {
                 if let Some(most) = most {
                     value.push_str(&format!(" {key}={most}"));
                 }
             }
-            self.push(Write::new(
-                version,
-                Controller::Rdma,
-                "rdma.max",
-                value,
-                Check::Pairs,
-            ));
+            self.push(Write::new(version, Controller::Rdma, "rdma.max", value, Check::Pairs));
         }
         Ok(())
     }
 
     fn raw(&mut self) -> Result<()> {
         let limits = self.limits;
-        for (raws, version) in [
-            (&limits.unified, Version::V2),
-            (&limits.legacy, Version::V1),
-        ] {
+        for (raws, version) in [(&limits.unified, Version::V2), (&limits.legacy, Version::V1)] {
             for raw in raws {
                 let lives = match raw.controller {
                     Controller::Core => self.hierarchy.unified().map(|mount| mount.version()),
@@ -221,13 +173,7 @@ impl Planner<'_> {
                     continue;
                 }
                 for line in &raw.lines {
-                    self.push(Write::new(
-                        version,
-                        raw.controller,
-                        &raw.file,
-                        line,
-                        Check::Raw,
-                    ));
+                    self.push(Write::new(version, raw.controller, &raw.file, line, Check::Raw));
                 }
             }
         }

@@ -22,59 +22,33 @@ pub(super) fn memory(planner: &mut Planner<'_>) -> Result<()> {
         (Some(Max::Finite(swap)), Max::Finite(memory)) => Some(Max::Finite(memory + swap)),
         (Some(Max::Unlimited), _) => Some(Max::Unlimited),
         (Some(Max::Finite(_)), Max::Unlimited) => {
-            planner.refuse(
-                "swap",
-                "cgroup v1 can limit swap only together with memory, so a memory limit is needed",
-            )?;
+            planner
+                .refuse("swap", "cgroup v1 can limit swap only together with memory, so a memory limit is needed")?;
             None
         }
-        (None, _) if limits.memory.is_some() => {
-            keep_swap(memory, present.memory, present.memory_and_swap)
-        }
+        (None, _) if limits.memory.is_some() => keep_swap(memory, present.memory, present.memory_and_swap),
         (None, _) => None,
     };
-    let write = |file: &str, most: Max| {
-        Write::new(
-            V1,
-            Controller::Memory,
-            file,
-            most.text(V1),
-            Check::Rounded(0),
-        )
-    };
-    let memory_write = limits
-        .memory
-        .map(|most| write("memory.limit_in_bytes", most));
+    let write = |file: &str, most: Max| Write::new(V1, Controller::Memory, file, most.text(V1), Check::Rounded(0));
+    let memory_write = limits.memory.map(|most| write("memory.limit_in_bytes", most));
     let both_write = both.map(|most| {
         let mut write = write("memory.memsw.limit_in_bytes", most);
         write.moot_without_swap = limits.swap == Some(Max::Finite(0));
         write
     });
     let raising = memory > present.memory_and_swap;
-    let (first, second) = if raising {
-        (both_write, memory_write)
-    } else {
-        (memory_write, both_write)
-    };
-    let low = limits
-        .memory_low
-        .map(|most| write("memory.soft_limit_in_bytes", most));
-    first
-        .into_iter()
-        .chain(second)
-        .chain(low)
-        .for_each(|write| planner.push(write));
+    let (first, second) = if raising { (both_write, memory_write) } else { (memory_write, both_write) };
+    let low = limits.memory_low.map(|most| write("memory.soft_limit_in_bytes", most));
+    first.into_iter().chain(second).chain(low).for_each(|write| planner.push(write));
     Ok(())
 }
 
 /// When only memory changes, the group keeps as much swap as it had; the sum has to move along.
 fn keep_swap(memory: Max, old_memory: Max, old_both: Max) -> Option<Max> {
     match (memory, old_memory, old_both) {
-        (Max::Finite(memory), Max::Finite(old), Max::Finite(both)) => Some(Max::Finite(
-            memory
-                .saturating_add(both.saturating_sub(old))
-                .min(i64::MAX as u64),
-        )),
+        (Max::Finite(memory), Max::Finite(old), Max::Finite(both)) => {
+            Some(Max::Finite(memory.saturating_add(both.saturating_sub(old)).min(i64::MAX as u64)))
+        }
         (Max::Unlimited, _, Max::Finite(_)) => Some(Max::Unlimited),
         _ => None,
     }
@@ -82,8 +56,7 @@ fn keep_swap(memory: Max, old_memory: Max, old_both: Max) -> Option<Max> {
 
 pub(super) fn cpu(planner: &mut Planner<'_>) {
     let (limits, present) = (planner.limits, planner.present);
-    let write =
-        |file: &str, value: String| Write::new(V1, Controller::Cpu, file, value, Check::Text);
+    let write = |file: &str, value: String| Write::new(V1, Controller::Cpu, file, value, Check::Text);
     // An idle group refuses a weight, so it must stop being idle first.
     if let Some(idle) = limits.idle {
         planner.push(write("cpu.idle", u8::from(idle == Idle::Yes).to_string()));
@@ -95,50 +68,26 @@ pub(super) fn cpu(planner: &mut Planner<'_>) {
         };
         planner.push(write("cpu.shares", shares.to_string()));
     }
-    let burst = limits
-        .burst
-        .map(|burst| write("cpu.cfs_burst_us", burst.to_string()));
+    let burst = limits.burst.map(|burst| write("cpu.cfs_burst_us", burst.to_string()));
     // A burst may at no time exceed its quota.
     let burst_first = limits.burst.is_some_and(|burst| burst < present.burst);
-    let (before, after) = if burst_first {
-        (burst, None)
-    } else {
-        (None, burst)
-    };
+    let (before, after) = if burst_first { (burst, None) } else { (None, burst) };
     before.into_iter().for_each(|write| planner.push(write));
-    let period = limits
-        .period
-        .map(|period| write("cpu.cfs_period_us", period.to_string()));
-    let quota = limits
-        .quota
-        .map(|quota| write("cpu.cfs_quota_us", quota.text(V1)));
+    let period = limits.period.map(|period| write("cpu.cfs_period_us", period.to_string()));
+    let quota = limits.quota.map(|quota| write("cpu.cfs_quota_us", quota.text(V1)));
     // The ratio of the two may at no time exceed the parent's. Between the two writes it stays below the higher of the old and new
     // one if the period goes first exactly when both rise, or when nothing was limited before.
-    let rises = limits.quota.is_none_or(|quota| quota > present.quota)
-        && limits.period.is_some_and(|p| p >= present.period);
+    let rises =
+        limits.quota.is_none_or(|quota| quota > present.quota) && limits.period.is_some_and(|p| p >= present.period);
     let period_first = rises || present.quota == Max::Unlimited;
-    let (first, second) = if period_first {
-        (period, quota)
-    } else {
-        (quota, period)
-    };
-    first
-        .into_iter()
-        .chain(second)
-        .chain(after)
-        .for_each(|write| planner.push(write));
+    let (first, second) = if period_first { (period, quota) } else { (quota, period) };
+    first.into_iter().chain(second).chain(after).for_each(|write| planner.push(write));
 }
 
 pub(super) fn io(planner: &mut Planner<'_>) {
     if let Some(weight) = planner.limits.io_weight {
         let (number, bfq) = io_weight(weight);
-        let mut write = Write::new(
-            V1,
-            Controller::Io,
-            "blkio.weight",
-            number.to_string(),
-            Check::Weight,
-        );
+        let mut write = Write::new(V1, Controller::Io, "blkio.weight", number.to_string(), Check::Weight);
         write.alternative = Some(("blkio.bfq.weight".to_owned(), bfq.to_string()));
         planner.push(write);
     }
@@ -147,29 +96,14 @@ pub(super) fn io(planner: &mut Planner<'_>) {
         if let Some(weight) = device.weight {
             let (number, bfq) = io_weight(weight);
             let value = format!("{numbers} {number}");
-            let mut write = Write::new(
-                V1,
-                Controller::Io,
-                "blkio.weight_device",
-                value,
-                Check::Line,
-            );
-            write.alternative = Some((
-                "blkio.bfq.weight_device".to_owned(),
-                format!("{numbers} {bfq}"),
-            ));
+            let mut write = Write::new(V1, Controller::Io, "blkio.weight_device", value, Check::Line);
+            write.alternative = Some(("blkio.bfq.weight_device".to_owned(), format!("{numbers} {bfq}")));
             planner.push(write);
         }
         for (file, rate) in rates(device) {
             // Here 0 is how v1 spells "no limit".
             let rate = if rate == UNLIMITED { 0 } else { rate };
-            planner.push(Write::new(
-                V1,
-                Controller::Io,
-                file,
-                format!("{numbers} {rate}"),
-                Check::Line,
-            ));
+            planner.push(Write::new(V1, Controller::Io, file, format!("{numbers} {rate}"), Check::Line));
         }
     }
 }
@@ -189,8 +123,5 @@ fn rates(device: &IoDevice) -> Vec<(&'static str, u64)> {
         ("blkio.throttle.read_iops_device", device.read_operations),
         ("blkio.throttle.write_iops_device", device.write_operations),
     ];
-    rates
-        .into_iter()
-        .filter_map(|(file, rate)| Some((file, rate?)))
-        .collect()
+    rates.into_iter().filter_map(|(file, rate)| Some((file, rate?))).collect()
 }

@@ -11,13 +11,9 @@ use crate::limits::UNLIMITED;
 pub(super) fn number(text: &str) -> Option<u64> {
     match text.trim() {
         "max" | "-1" => Some(UNLIMITED),
-        text => text.parse().ok().map(|number: u64| {
-            if number > i64::MAX as u64 - (1 << 30) {
-                UNLIMITED
-            } else {
-                number
-            }
-        }),
+        text => {
+            text.parse().ok().map(|number: u64| if number > i64::MAX as u64 - (1 << 30) { UNLIMITED } else { number })
+        }
     }
 }
 
@@ -29,11 +25,7 @@ pub(super) fn io_v2(text: &str) -> Vec<IoStats> {
         let Some((major, minor)) = words.next().and_then(device) else {
             continue;
         };
-        let mut stats = IoStats {
-            major,
-            minor,
-            ..IoStats::default()
-        };
+        let mut stats = IoStats { major, minor, ..IoStats::default() };
         for (key, value) in words.filter_map(|word| word.split_once('=')) {
             let value = value.parse().ok();
             match key {
@@ -62,15 +54,9 @@ pub(super) fn io_v1(bytes: &str, operations: &str) -> Vec<IoStats> {
             let Some((major, minor)) = device(numbers) else {
                 continue;
             };
-            let position = found
-                .iter()
-                .position(|stats| (stats.major, stats.minor) == (major, minor));
+            let position = found.iter().position(|stats| (stats.major, stats.minor) == (major, minor));
             let index = position.unwrap_or_else(|| {
-                found.push(IoStats {
-                    major,
-                    minor,
-                    ..IoStats::default()
-                });
+                found.push(IoStats { major, minor, ..IoStats::default() });
                 found.len() - 1
             });
             let (stats, value) = (&mut found[index], value.parse().ok());
@@ -94,23 +80,13 @@ fn device(numbers: &str) -> Option<(u32, u32)> {
 
 /// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and the same for `full`.
 pub(super) fn pressure(text: &str) -> Option<Pressure> {
-    let line = |kind: &str| {
-        text.lines()
-            .find_map(|line| line.strip_prefix(kind))
-            .and_then(stall)
-    };
+    let line = |kind: &str| text.lines().find_map(|line| line.strip_prefix(kind)).and_then(stall);
     // Older kernels have no "full" for processors, where it would always be zero.
-    Some(Pressure {
-        some: line("some ")?,
-        full: line("full ").unwrap_or_default(),
-    })
+    Some(Pressure { some: line("some ")?, full: line("full ").unwrap_or_default() })
 }
 
 fn stall(line: &str) -> Option<Stall> {
-    let find = |key: &str| {
-        line.split_ascii_whitespace()
-            .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
-    };
+    let find = |key: &str| line.split_ascii_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
     let average = |key: &str| find(key)?.parse().ok();
     Some(Stall {
         average_10: average("avg10")?,
@@ -140,14 +116,7 @@ mod tests {
 
     fn io(major: u32, minor: u32, numbers: [Option<u64>; 4]) -> IoStats {
         let [read_bytes, write_bytes, read_operations, write_operations] = numbers;
-        IoStats {
-            major,
-            minor,
-            read_bytes,
-            write_bytes,
-            read_operations,
-            write_operations,
-        }
+        IoStats { major, minor, read_bytes, write_bytes, read_operations, write_operations }
     }
 
     #[test]
@@ -155,41 +124,25 @@ mod tests {
         let text = "253:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n8:16 \n8:0 rbytes=5 future=x\nrubbish\n";
         let none = [None; 4];
         let all = [Some(10), Some(20), Some(1), Some(2)];
-        assert_eq!(
-            io_v2(text),
-            [
-                io(8, 0, [Some(5), None, None, None]),
-                io(8, 16, none),
-                io(253, 0, all)
-            ]
-        );
+        assert_eq!(io_v2(text), [io(8, 0, [Some(5), None, None, None]), io(8, 16, none), io(253, 0, all)]);
     }
 
     #[test]
     fn devices_of_v1() {
-        let bytes =
-            "8:0 Read 4096\n8:0 Write 8192\n8:0 Sync 1\n8:0 Total 12288\n7:1 Read 3\nTotal 12291\n";
+        let bytes = "8:0 Read 4096\n8:0 Write 8192\n8:0 Sync 1\n8:0 Total 12288\n7:1 Read 3\nTotal 12291\n";
         let operations = "8:0 Read 1\n8:0 Write 2\nTotal 3\n";
         let loopback = io(7, 1, [Some(3), None, None, None]);
-        assert_eq!(
-            io_v1(bytes, operations),
-            [
-                loopback,
-                io(8, 0, [Some(4096), Some(8192), Some(1), Some(2)])
-            ]
-        );
+        assert_eq!(io_v1(bytes, operations), [loopback, io(8, 0, [Some(4096), Some(8192), Some(1), Some(2)])]);
         assert!(io_v1("Total 0\n", "").is_empty());
     }
 
     #[test]
     fn pressures() {
-        let text = "some avg10=1.50 avg60=0.25 avg300=0.00 total=1500\nfull avg10=0.10 avg60=0.00 avg300=0.00 total=7\n";
+        let text =
+            "some avg10=1.50 avg60=0.25 avg300=0.00 total=1500\nfull avg10=0.10 avg60=0.00 avg300=0.00 total=7\n";
         let found = pressure(text).unwrap();
         assert_eq!((found.some.average_10, found.some.average_60), (1.5, 0.25));
-        assert_eq!(
-            (found.some.total, found.full.total),
-            (Duration::from_micros(1500), Duration::from_micros(7))
-        );
+        assert_eq!((found.some.total, found.full.total), (Duration::from_micros(1500), Duration::from_micros(7)));
         let old = pressure("some avg10=0.00 avg60=0.00 avg300=0.00 total=3\n").unwrap();
         assert_eq!(old.full, Stall::default());
         assert_eq!(pressure(""), None);

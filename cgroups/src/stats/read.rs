@@ -2,11 +2,10 @@
 //!
 //! Leaves out: formats, which are in `parse`. Oldest kernel: 4.5.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
-use super::{
-    CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, PressureStats, Stats, number, parse,
-};
+use super::{CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, PressureStats, Stats, number, parse};
 use crate::controller::{Controller, Version};
 use crate::directory::Directory;
 use crate::group::{Group, wait::value};
@@ -26,10 +25,7 @@ pub(super) fn all(group: &Group) -> Stats {
 fn memory(group: &Group) -> MemoryStats {
     let oom_kills = group.oom_kills().ok().flatten();
     if let Some(node) = group.legacy(Controller::Memory) {
-        return MemoryStats {
-            oom_kills,
-            ..memory_v1(&node.directory)
-        };
+        return MemoryStats { oom_kills, ..memory_v1(&node.directory) };
     }
     let Some(node) = group.unified() else {
         return MemoryStats::default();
@@ -78,8 +74,7 @@ fn cpu(group: &Group) -> CpuStats {
         let time = |key: &str| value(&text, key).map(Duration::from_micros);
         stats.usage = time("usage_usec");
         (stats.user, stats.system) = (time("user_usec"), time("system_usec"));
-        (stats.periods, stats.throttled_periods) =
-            (value(&text, "nr_periods"), value(&text, "nr_throttled"));
+        (stats.periods, stats.throttled_periods) = (value(&text, "nr_periods"), value(&text, "nr_throttled"));
         stats.throttled = time("throttled_usec");
     }
     if let Some(node) = group.legacy(Controller::Cpuacct) {
@@ -89,17 +84,14 @@ fn cpu(group: &Group) -> CpuStats {
     }
     if let Some(node) = group.legacy(Controller::Cpu) {
         let text = node.directory.text("cpu.stat").unwrap_or_default();
-        (stats.periods, stats.throttled_periods) =
-            (value(&text, "nr_periods"), value(&text, "nr_throttled"));
+        (stats.periods, stats.throttled_periods) = (value(&text, "nr_periods"), value(&text, "nr_throttled"));
         stats.throttled = value(&text, "throttled_time").map(Duration::from_nanos);
     }
     stats
 }
 
 fn pids(group: &Group) -> PidsStats {
-    let node = group
-        .legacy(Controller::Pids)
-        .or_else(|| group.node(Version::V2, Controller::Pids));
+    let node = group.legacy(Controller::Pids).or_else(|| group.node(Version::V2, Controller::Pids));
     let mut stats = PidsStats::default();
     if let Some(node) = node {
         let here = &node.directory;
@@ -107,55 +99,34 @@ fn pids(group: &Group) -> PidsStats {
         stats.peak = number(here, "pids.peak");
         stats.limit = number(here, "pids.max");
     }
-    stats.current = stats
-        .current
-        .or_else(|| u64::try_from(group.processes().ok()?.len()).ok());
+    stats.current = stats.current.or_else(|| u64::try_from(group.processes().ok()?.len()).ok());
     stats
 }
 
 fn io(group: &Group) -> Vec<IoStats> {
     let Some(node) = group.legacy(Controller::Io) else {
-        let text = group
-            .unified()
-            .and_then(|node| node.directory.text("io.stat"));
+        let text = group.unified().and_then(|node| node.directory.text("io.stat"));
         return text.as_deref().map(parse::io_v2).unwrap_or_default();
     };
     let read = |file: &str| {
         let below = node.directory.text(&format!("{file}_recursive"));
-        below
-            .or_else(|| node.directory.text(file))
-            .unwrap_or_default()
+        below.or_else(|| node.directory.text(file)).unwrap_or_default()
     };
-    parse::io_v1(
-        &read("blkio.throttle.io_service_bytes"),
-        &read("blkio.throttle.io_serviced"),
-    )
+    parse::io_v1(&read("blkio.throttle.io_service_bytes"), &read("blkio.throttle.io_serviced"))
 }
 
 fn hugetlb(group: &Group) -> Vec<HugetlbStats> {
     let legacy = group.legacy(Controller::Hugetlb);
-    let (current, limit) = if legacy.is_some() {
-        ("usage_in_bytes", "limit_in_bytes")
-    } else {
-        ("current", "max")
-    };
+    let (current, limit) = if legacy.is_some() { ("usage_in_bytes", "limit_in_bytes") } else { ("current", "max") };
     let Some(node) = legacy.or_else(|| group.node(Version::V2, Controller::Hugetlb)) else {
         return Vec::new();
     };
     let here = &node.directory;
-    let size = |file: &String| {
-        let size = file
-            .strip_prefix("hugetlb.")?
-            .strip_suffix(current)?
-            .strip_suffix('.')?;
+    let size = |file: &OsString| {
+        let size = file.to_str()?.strip_prefix("hugetlb.")?.strip_suffix(current)?.strip_suffix('.')?;
         (!size.contains('.')).then(|| size.to_owned())
     };
-    let mut sizes: Vec<String> = here
-        .files()
-        .unwrap_or_default()
-        .iter()
-        .filter_map(size)
-        .collect();
+    let mut sizes: Vec<String> = here.files().unwrap_or_default().iter().filter_map(size).collect();
     sizes.sort_unstable();
     let stats = sizes.into_iter().map(|page_size| {
         let events = here.text(&format!("hugetlb.{page_size}.events"));
@@ -177,9 +148,5 @@ fn pressure(group: &Group) -> PressureStats {
         return PressureStats::default();
     };
     let read = |file: &str| parse::pressure(&node.directory.text(file)?);
-    PressureStats {
-        cpu: read("cpu.pressure"),
-        memory: read("memory.pressure"),
-        io: read("io.pressure"),
-    }
+    PressureStats { cpu: read("cpu.pressure"), memory: read("memory.pressure"), io: read("io.pressure") }
 }

@@ -1,10 +1,6 @@
 //! What the integration tests share: groups of their own, children of their own, and saying aloud what could not run.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "tests may, and this file is part of tests"
-)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests may, and this file is part of tests")]
 #![allow(dead_code, reason = "not every test binary uses everything")]
 
 use std::io::{BufRead, BufReader, Write};
@@ -18,10 +14,7 @@ use keelbox_cgroups::{Controller, ErrorKind, Group, Hierarchy, Layout, Limits};
 /// Says why a test did not run. In CI only what the machine truly lacks may be skipped.
 pub fn skip(test: &str, reason: &str, lacking: bool) {
     let strict = std::env::var_os("KEELBOX_CI").is_some_and(|value| value == "1");
-    assert!(
-        lacking || !strict,
-        "{test} may not be skipped in CI: {reason}"
-    );
+    assert!(lacking || !strict, "{test} may not be skipped in CI: {reason}");
     println!("SKIP {test}: {reason}");
 }
 
@@ -32,24 +25,44 @@ pub fn name(test: &str) -> String {
 
 pub fn has(controller: Controller) -> bool {
     let wanted = Hierarchy::detect().unwrap();
-    if wanted
-        .legacy()
-        .iter()
-        .any(|mount| mount.controllers().contains(&controller))
-    {
+    if wanted.legacy().iter().any(|mount| mount.controllers().contains(&controller)) {
         return true;
     }
     let Some(mount) = wanted.unified() else {
         return false;
     };
-    let text =
-        std::fs::read_to_string(mount.mount_point().join("cgroup.controllers")).unwrap_or_default();
-    text.split_whitespace()
-        .any(|name| Controller::parse(name) == Some(controller))
+    let text = std::fs::read_to_string(mount.mount_point().join("cgroup.controllers")).unwrap_or_default();
+    text.split_whitespace().any(|name| Controller::parse(name) == Some(controller))
+}
+
+/// A group that a failing test does not leave behind, nor what runs in it.
+pub struct Held(Option<Group>);
+
+impl From<Group> for Held {
+    fn from(group: Group) -> Self {
+        Self(Some(group))
+    }
+}
+
+impl std::ops::Deref for Held {
+    type Target = Group;
+
+    fn deref(&self) -> &Group {
+        self.0.as_ref().expect("it is taken only to be deleted")
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(group) = &self.0 {
+            let _ = group.kill();
+            let _ = group.delete();
+        }
+    }
 }
 
 /// A group for `test`, or nothing if this machine cannot have one.
-pub fn group(test: &str, limits: &Limits, needs: &[Controller]) -> Option<Group> {
+pub fn group(test: &str, limits: &Limits, needs: &[Controller]) -> Option<Held> {
     for controller in needs {
         if !has(*controller) {
             skip(test, &format!("no {controller} controller"), true);
@@ -57,18 +70,9 @@ pub fn group(test: &str, limits: &Limits, needs: &[Controller]) -> Option<Group>
         }
     }
     match Group::create(name(test), limits) {
-        Ok(group) => Some(group),
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::PermissionDenied | ErrorKind::Unsupported
-            ) =>
-        {
-            skip(
-                test,
-                &error.to_string(),
-                Hierarchy::detect().unwrap().layout() == Layout::None,
-            );
+        Ok(group) => Some(group.into()),
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => {
+            skip(test, &error.to_string(), Hierarchy::detect().unwrap().layout() == Layout::None);
             None
         }
         Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
@@ -86,10 +90,7 @@ impl Shell {
     }
 
     pub fn spawn(command: &mut Command) -> Self {
-        let piped = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self(piped.spawn().expect("/bin/sh is everywhere"))
     }
 
@@ -106,9 +107,7 @@ impl Shell {
     pub fn line(&mut self) -> String {
         let mut line = String::new();
         let stdout = self.0.stdout.as_mut().expect("it is piped");
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .expect("the shell writes a line");
+        BufReader::new(stdout).read_line(&mut line).expect("the shell writes a line");
         line.trim().to_owned()
     }
 
@@ -120,9 +119,7 @@ impl Shell {
     /// Exit code, or 128 plus the signal, as a shell tells it.
     pub fn code(&mut self) -> i32 {
         let status = self.0.wait().expect("it is our child");
-        status
-            .code()
-            .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+        status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
     }
 }
 
@@ -144,14 +141,12 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 /// The text of `file` in whichever of the group's directories has it.
 pub fn read(group: &Group, file: &str) -> Option<String> {
     let paths = group.directories();
-    paths
-        .iter()
-        .find_map(|path| std::fs::read_to_string(path.join(file)).ok())
-        .map(|text| text.trim().to_owned())
+    paths.iter().find_map(|path| std::fs::read_to_string(path.join(file)).ok()).map(|text| text.trim().to_owned())
 }
 
 /// Deletes the group and makes sure of it.
-pub fn delete(group: Group) {
+pub fn delete(group: impl Into<Held>) {
+    let group = group.into();
     let paths = group.directories();
     group.delete().unwrap();
     assert_gone(&paths);
