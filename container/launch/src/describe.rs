@@ -64,6 +64,8 @@ describe! { f;
         "A new network namespace has a loopback interface, but it is down (network_namespaces(7), netdevice(7)).";
     Self::Write { path, data, .. } => write!(f, "write {} to {}", Quoted(data), Text(path)),
         "Some of the kernel's settings are files (proc(5), sysfs(5), cgroups(7)).";
+    Self::WriteTo { file, data } => write!(f, "write {} to {}", Quoted(data), Numbered(*file)),
+        "The process joins the control group whose file the host has opened (cgroups(7)).";
 
     Self::Propagation { path, flags } => write!(f, "make {} {}", Text(path), propagation(*flags)),
         "What is mounted in the container must not appear on the host (mount_namespaces(7), shared subtrees).";
@@ -193,15 +195,7 @@ fn map_file(file: MapFile) -> &'static str {
 }
 
 fn article(kind: &CStr) -> &'static str {
-    if kind
-        .to_bytes()
-        .first()
-        .is_some_and(|letter| b"aeiou".contains(letter))
-    {
-        "an"
-    } else {
-        "a"
-    }
+    if kind.to_bytes().first().is_some_and(|letter| b"aeiou".contains(letter)) { "an" } else { "a" }
 }
 
 fn node(f: &mut Formatter<'_>, path: &CStr, mode: u32, device: u64) -> fmt::Result {
@@ -228,64 +222,29 @@ mod tests {
 
     fn mount(kind: &str, target: &str, flags: u64, data: &str) -> OwnedStep {
         let (kind, target, data) = (text(kind), text(target), text(data));
-        OwnedStep::Mount {
-            source: kind.clone(),
-            kind,
-            target,
-            flags,
-            data,
-            create: crate::step::Create::Nothing,
-        }
+        OwnedStep::Mount { source: kind.clone(), kind, target, flags, data, create: crate::step::Create::Nothing }
     }
 
     fn tree(directory: Slot, source: &str, set: u64, clear: u64, propagation: u64) -> OwnedStep {
         let (idmap, out) = (Slot::NONE, Slot(0));
         let (recursive, attributes_recursive, source) = (0x8000, 0, text(source));
-        OwnedStep::Tree {
-            directory,
-            source,
-            recursive,
-            set,
-            clear,
-            propagation,
-            attributes_recursive,
-            idmap,
-            out,
-        }
+        OwnedStep::Tree { directory, source, recursive, set, clear, propagation, attributes_recursive, idmap, out }
     }
 
     #[test]
     fn mounts_are_told_with_their_flags() {
         let table = [
             (mount("proc", "/proc", 0, ""), "mount proc on /proc"),
-            (
-                mount("proc", "/proc", 14, "hidepid=2"),
-                "mount proc on /proc (nosuid, nodev, noexec, hidepid=2)",
-            ),
+            (mount("proc", "/proc", 14, "hidepid=2"), "mount proc on /proc (nosuid, nodev, noexec, hidepid=2)"),
             (mount("", "/x", 0x21, ""), "remount /x (ro)"),
-            (
-                tree(Slot::NONE, "/srv", 1, 0, 0),
-                "copy the mount tree at /srv (ro)",
-            ),
+            (tree(Slot::NONE, "/srv", 1, 0, 0), "copy the mount tree at /srv (ro)"),
             (
                 tree(Slot(3), "", 0x20_0001, 0, 0x44000),
                 "copy the mount tree of descriptor 3 (ro, nosymfollow, rprivate)",
             ),
-            (
-                tree(Slot(3), "a", 0x10, 0x70, 0),
-                "copy the mount tree at a below descriptor 3 (noatime)",
-            ),
-            (
-                tree(Slot::NONE, "/srv", 0, 0x71, 0),
-                "copy the mount tree at /srv (rw, relatime)",
-            ),
-            (
-                OwnedStep::Propagation {
-                    path: text("/"),
-                    flags: 0x84000,
-                },
-                "make / rslave",
-            ),
+            (tree(Slot(3), "a", 0x10, 0x70, 0), "copy the mount tree at a below descriptor 3 (noatime)"),
+            (tree(Slot::NONE, "/srv", 0, 0x71, 0), "copy the mount tree at /srv (rw, relatime)"),
+            (OwnedStep::Propagation { path: text("/"), flags: 0x84000 }, "make / rslave"),
         ];
         for (step, words) in table {
             assert_eq!(shown(&step), words);
@@ -295,88 +254,34 @@ mod tests {
     #[test]
     fn file_systems_and_attributes_name_all_that_is_asked() {
         let options = list(["lowerdir+=/a", "userxattr"]);
-        let overlay = OwnedStep::FileSystem {
-            kind: text("overlay"),
-            options,
-            set: 0,
-            directory: Slot::NONE,
-            out: Slot(1),
-        };
-        assert_eq!(
-            shown(&overlay),
-            "make an overlay file system (lowerdir+=/a, userxattr)"
-        );
+        let overlay =
+            OwnedStep::FileSystem { kind: text("overlay"), options, set: 0, directory: Slot::NONE, out: Slot(1) };
+        assert_eq!(shown(&overlay), "make an overlay file system (lowerdir+=/a, userxattr)");
         let target = text("/x");
-        let step = OwnedStep::Attributes {
-            target,
-            set: 9,
-            clear: 2,
-            propagation: 1 << 20,
-            recursive: 0x8000,
-        };
-        assert_eq!(
-            shown(&step),
-            "make /x ro, noexec, suid, shared, with all mounts below"
-        );
+        let step = OwnedStep::Attributes { target, set: 9, clear: 2, propagation: 1 << 20, recursive: 0x8000 };
+        assert_eq!(shown(&step), "make /x ro, noexec, suid, shared, with all mounts below");
     }
 
     #[test]
     fn files_are_told_with_mode_and_size() {
         let (user, group) = (0, 0);
-        let node = |path: &str, mode, device| OwnedStep::Node {
-            path: text(path),
-            mode,
-            device,
-            user,
-            group,
-        };
-        assert_eq!(
-            shown(&node("/dev/null", 0o020_666, libc::makedev(1, 3))),
-            "make device /dev/null (1:3)"
-        );
-        assert_eq!(
-            shown(&node("disk", 0o060_600, libc::makedev(259, 300))),
-            "make block device disk (259:300)"
-        );
+        let node = |path: &str, mode, device| OwnedStep::Node { path: text(path), mode, device, user, group };
+        assert_eq!(shown(&node("/dev/null", 0o020_666, libc::makedev(1, 3))), "make device /dev/null (1:3)");
+        assert_eq!(shown(&node("disk", 0o060_600, libc::makedev(259, 300))), "make block device disk (259:300)");
         assert_eq!(shown(&node("p", 0o010_600, 0)), "make named pipe p");
-        let file = OwnedStep::File {
-            path: text("/etc/hosts"),
-            mode: 0o644,
-            content: b"x".to_vec(),
-        };
+        let file = OwnedStep::File { path: text("/etc/hosts"), mode: 0o644, content: b"x".to_vec() };
         assert_eq!(shown(&file), "write file /etc/hosts (mode 0644, 1 bytes)");
     }
 
     #[test]
     fn names_stand_for_bits_and_numbers() {
         let table = [
+            (OwnedStep::Unshare { kinds: 0x6000_0000 }, "make new pid, network namespaces"),
+            (OwnedStep::Unshare { kinds: 0x2_0000 }, "make a new mount namespace"),
+            (OwnedStep::Join { namespace: Slot(1), kinds: 0x1000_0000 }, "join the user namespace"),
+            (OwnedStep::Fork { flags: 0, cgroup: Slot::NONE }, "clone the container's process"),
             (
-                OwnedStep::Unshare { kinds: 0x6000_0000 },
-                "make new pid, network namespaces",
-            ),
-            (
-                OwnedStep::Unshare { kinds: 0x2_0000 },
-                "make a new mount namespace",
-            ),
-            (
-                OwnedStep::Join {
-                    namespace: Slot(1),
-                    kinds: 0x1000_0000,
-                },
-                "join the user namespace",
-            ),
-            (
-                OwnedStep::Fork {
-                    flags: 0,
-                    cgroup: Slot::NONE,
-                },
-                "clone the container's process",
-            ),
-            (
-                OwnedStep::Fork {
-                    flags: 0x2000_0000,
-                    cgroup: Slot::NONE,
-                },
+                OwnedStep::Fork { flags: 0x2000_0000, cgroup: Slot::NONE },
                 "clone the container's process in a new pid namespace",
             ),
         ];
@@ -388,50 +293,20 @@ mod tests {
     #[test]
     fn limits_and_sets_have_names() {
         let table = [
+            (OwnedStep::Bounding { keep: 0x21 }, "drop all capabilities but chown, kill from the bounding set"),
+            (OwnedStep::Bounding { keep: u64::MAX }, "drop all capabilities but all from the bounding set"),
             (
-                OwnedStep::Bounding { keep: 0x21 },
-                "drop all capabilities but chown, kill from the bounding set",
-            ),
-            (
-                OwnedStep::Bounding { keep: u64::MAX },
-                "drop all capabilities but all from the bounding set",
-            ),
-            (
-                OwnedStep::ResourceLimit {
-                    resource: 7,
-                    soft: 9,
-                    hard: u64::MAX,
-                },
+                OwnedStep::ResourceLimit { resource: 7, soft: 9, hard: u64::MAX },
                 "set RLIMIT_NOFILE to 9 (hard unlimited)",
             ),
+            (OwnedStep::ResourceLimit { resource: 99, soft: 0, hard: 0 }, "set RLIMIT_99 to 0 (hard 0)"),
+            (OwnedStep::IoPriority { value: 2 << 13 | 4 }, "set the I/O priority to best-effort 4"),
+            (OwnedStep::Affinity { mask: vec![0b1011, 1] }, "keep to processors 0-1, 3, 8"),
             (
-                OwnedStep::ResourceLimit {
-                    resource: 99,
-                    soft: 0,
-                    hard: 0,
-                },
-                "set RLIMIT_99 to 0 (hard 0)",
-            ),
-            (
-                OwnedStep::IoPriority { value: 2 << 13 | 4 },
-                "set the I/O priority to best-effort 4",
-            ),
-            (
-                OwnedStep::Affinity {
-                    mask: vec![0b1011, 1],
-                },
-                "keep to processors 0-1, 3, 8",
-            ),
-            (
-                OwnedStep::Groups {
-                    list: [4u32, 20].map(u32::to_ne_bytes).concat(),
-                },
+                OwnedStep::Groups { list: [4u32, 20].map(u32::to_ne_bytes).concat() },
                 "set the supplementary groups to 4, 20",
             ),
-            (
-                OwnedStep::Groups { list: vec![] },
-                "set the supplementary groups to none",
-            ),
+            (OwnedStep::Groups { list: vec![] }, "set the supplementary groups to none"),
         ];
         for (step, words) in table {
             assert_eq!(shown(&step), words);
@@ -440,56 +315,26 @@ mod tests {
 
     #[test]
     fn capability_sets_are_told_apart_only_where_they_differ() {
-        let same = OwnedStep::Capabilities {
-            effective: 1,
-            permitted: 1,
-            inheritable: 0,
-            ambient: 0,
-        };
+        let same = OwnedStep::Capabilities { effective: 1, permitted: 1, inheritable: 0, ambient: 0 };
         assert_eq!(shown(&same), "set the capabilities to chown");
-        let other = OwnedStep::Capabilities {
-            effective: 0,
-            permitted: 1,
-            inheritable: 1,
-            ambient: 0,
-        };
-        assert_eq!(
-            shown(&other),
-            "set the capabilities to none, permitted chown, inheritable chown"
-        );
+        let other = OwnedStep::Capabilities { effective: 0, permitted: 1, inheritable: 1, ambient: 0 };
+        assert_eq!(shown(&other), "set the capabilities to none, permitted chown, inheritable chown");
     }
 
     #[test]
     fn strange_and_long_strings_stay_on_one_short_line() {
-        assert_eq!(
-            shown(&OwnedStep::Hostname { name: text("a\nb") }),
-            "set the host name to \"a\\nb\""
-        );
-        let long = shown(&OwnedStep::Enter {
-            path: text("/".repeat(4000)),
-        });
+        assert_eq!(shown(&OwnedStep::Hostname { name: text("a\nb") }), "set the host name to \"a\\nb\"");
+        let long = shown(&OwnedStep::Enter { path: text("/".repeat(4000)) });
         assert_eq!(long.chars().count(), "enter ".len() + LONGEST + 1);
     }
 
     #[test]
     fn every_explanation_is_one_sentence_with_a_manual_page() {
-        let exec = OwnedStep::Exec {
-            paths: list(["/bin/sh", "/usr/bin/sh"]),
-            arguments: vec![],
-            environment: vec![],
-        };
+        let exec = OwnedStep::Exec { paths: list(["/bin/sh", "/usr/bin/sh"]), arguments: vec![], environment: vec![] };
         assert_eq!(shown(&exec), "execute /bin/sh");
-        for step in [
-            exec,
-            OwnedStep::Conceal {},
-            OwnedStep::Loopback {},
-            OwnedStep::NoNewPrivileges {},
-        ] {
+        for step in [exec, OwnedStep::Conceal {}, OwnedStep::Loopback {}, OwnedStep::NoNewPrivileges {}] {
             let why = step.explain();
-            assert!(
-                why.ends_with(").") && (why.contains("(2)") || why.contains("(7)")),
-                "{why}"
-            );
+            assert!(why.ends_with(").") && (why.contains("(2)") || why.contains("(7)")), "{why}");
             assert_eq!(why.matches(". ").count(), 0, "{why}");
         }
     }

@@ -22,10 +22,7 @@ pub(super) fn propagation(flags: u64) -> &'static str {
         (1 << 20, "shared", "rshared"),
     ];
     let word = WORDS.into_iter().find(|(flag, ..)| flags & flag != 0);
-    word.map_or(
-        "",
-        |(_, one, all)| if flags & MS_REC == 0 { one } else { all },
-    )
+    word.map_or("", |(_, one, all)| if flags & MS_REC == 0 { one } else { all })
 }
 
 /// `MS_*` flags of `mount(2)` with the words of `mount(8)`.
@@ -60,10 +57,10 @@ pub(super) const ATTRIBUTES: [(u64, &str, &str); 8] = [
     (0x20_0000, "nosymfollow", "symfollow"),
 ];
 
-pub(super) const LIMITS: &str = "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME";
+pub(super) const LIMITS: &str =
+    "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME";
 pub(super) const IO_CLASSES: &str = "none real-time best-effort idle";
-pub(super) const MEMORY_POLICIES: &str =
-    "default preferred bind interleave local preferred-many weighted-interleave";
+pub(super) const MEMORY_POLICIES: &str = "default preferred bind interleave local preferred-many weighted-interleave";
 pub(super) const CAPABILITIES: &str = "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable \
     net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot \
     sys_ptrace sys_pacct sys_admin sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease \
@@ -82,10 +79,7 @@ pub(super) const NAMESPACES: [(u64, &str); 8] = [
 ];
 
 /// Writes the items with commas between them.
-pub(super) fn commas<T: Display>(
-    f: &mut Formatter<'_>,
-    items: impl IntoIterator<Item = T>,
-) -> fmt::Result {
+pub(super) fn commas<T: Display>(f: &mut Formatter<'_>, items: impl IntoIterator<Item = T>) -> fmt::Result {
     items.into_iter().enumerate().try_for_each(|(index, item)| {
         f.write_str(if index == 0 { "" } else { ", " })?;
         item.fmt(f)
@@ -99,17 +93,9 @@ impl Display for Line<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let shown = self.0.get(..LONGEST).unwrap_or(self.0);
         for letter in String::from_utf8_lossy(shown).chars() {
-            if letter.is_control() {
-                write!(f, "{}", letter.escape_default())?
-            } else {
-                f.write_char(letter)?
-            }
+            if letter.is_control() { write!(f, "{}", letter.escape_default())? } else { f.write_char(letter)? }
         }
-        f.write_str(if shown.len() < self.0.len() {
-            "…"
-        } else {
-            ""
-        })
+        f.write_str(if shown.len() < self.0.len() { "…" } else { "" })
     }
 }
 
@@ -153,11 +139,7 @@ pub(super) struct Numbered(pub(super) Slot);
 
 impl Display for Numbered {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if self.0.is_none() {
-            f.write_str("nothing")
-        } else {
-            write!(f, "descriptor {}", self.0.0)
-        }
+        if self.0.is_none() { f.write_str("nothing") } else { write!(f, "descriptor {}", self.0.0) }
     }
 }
 
@@ -179,12 +161,7 @@ pub(super) struct Notes<'a>(pub(super) &'a [&'a dyn Display]);
 
 impl Notes<'_> {
     pub(super) fn joined(&self) -> String {
-        let words: Vec<String> = self
-            .0
-            .iter()
-            .map(ToString::to_string)
-            .filter(|word| !word.is_empty())
-            .collect();
+        let words: Vec<String> = self.0.iter().map(ToString::to_string).filter(|word| !word.is_empty()).collect();
         words.join(", ")
     }
 }
@@ -192,11 +169,7 @@ impl Notes<'_> {
 impl Display for Notes<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let words = self.joined();
-        if words.is_empty() {
-            Ok(())
-        } else {
-            write!(f, " ({words})")
-        }
+        if words.is_empty() { Ok(()) } else { write!(f, " ({words})") }
     }
 }
 
@@ -204,13 +177,7 @@ pub(super) struct MountFlags(pub(super) u64);
 
 impl Display for MountFlags {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        commas(
-            f,
-            MOUNT_FLAGS
-                .into_iter()
-                .filter(|(flag, _)| self.0 & flag != 0)
-                .map(|(_, word)| word),
-        )
+        commas(f, MOUNT_FLAGS.into_iter().filter(|(flag, _)| self.0 & flag != 0).map(|(_, word)| word))
     }
 }
 
@@ -219,21 +186,10 @@ pub(super) struct Attributes(pub(super) u64, pub(super) u64);
 
 impl Display for Attributes {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let set = ATTRIBUTES
-            .into_iter()
-            .filter(|(bit, ..)| self.0 & bit != 0)
-            .map(|(_, word, _)| word);
-        let cleared = ATTRIBUTES
-            .into_iter()
-            .filter(|(bit, ..)| self.1 & bit != 0)
-            .map(|(_, _, word)| word);
+        let set = ATTRIBUTES.into_iter().filter(|(bit, ..)| self.0 & bit != 0).map(|(_, word, _)| word);
+        let cleared = ATTRIBUTES.into_iter().filter(|(bit, ..)| self.1 & bit != 0).map(|(_, _, word)| word);
         let relatime = (self.1 & 0x70 == 0x70 && self.0 & 0x70 == 0).then_some("relatime");
-        commas(
-            f,
-            set.chain(cleared)
-                .chain(relatime)
-                .filter(|word| !word.is_empty()),
-        )
+        commas(f, set.chain(cleared).chain(relatime).filter(|word| !word.is_empty()))
     }
 }
 
@@ -242,18 +198,11 @@ pub(super) struct Namespaces(pub(super) u64, pub(super) &'static str);
 
 impl Display for Namespaces {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = NAMESPACES
-            .into_iter()
-            .filter(|(flag, _)| self.0 & flag != 0)
-            .map(|(_, name)| name)
-            .collect();
+        let names: Vec<&str> =
+            NAMESPACES.into_iter().filter(|(flag, _)| self.0 & flag != 0).map(|(_, name)| name).collect();
         match names.as_slice() {
             [] => f.write_str("a namespace"),
-            [one] => write!(
-                f,
-                "{}{one} namespace",
-                if self.1.is_empty() { "the " } else { "a new " }
-            ),
+            [one] => write!(f, "{}{one} namespace", if self.1.is_empty() { "the " } else { "a new " }),
             several => {
                 f.write_str(if self.1.is_empty() { "the " } else { self.1 })?;
                 commas(f, several)?;
@@ -269,20 +218,12 @@ pub(super) struct BornIn(pub(super) u64);
 impl Display for BornIn {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let any = NAMESPACES.into_iter().any(|(flag, _)| self.0 & flag != 0);
-        if any {
-            write!(f, " in {}", Namespaces(self.0, "new "))
-        } else {
-            Ok(())
-        }
+        if any { write!(f, " in {}", Namespaces(self.0, "new ")) } else { Ok(()) }
     }
 }
 
 /// One of a list of names, or what kind of thing it is with its number.
-pub(super) struct Named(
-    pub(super) &'static str,
-    pub(super) &'static str,
-    pub(super) u32,
-);
+pub(super) struct Named(pub(super) &'static str, pub(super) &'static str, pub(super) u32);
 
 impl Display for Named {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -299,11 +240,7 @@ pub(super) struct Limit(pub(super) u64);
 
 impl Display for Limit {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if self.0 == u64::MAX {
-            f.write_str("unlimited")
-        } else {
-            self.0.fmt(f)
-        }
+        if self.0 == u64::MAX { f.write_str("unlimited") } else { self.0.fmt(f) }
     }
 }
 
@@ -312,22 +249,11 @@ pub(super) struct Bits<'a>(pub(super) &'a [u8]);
 
 impl Display for Bits<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let set = |bit: usize| {
-            self.0
-                .get(bit / 8)
-                .is_some_and(|byte| byte >> (bit % 8) & 1 == 1)
-        };
+        let set = |bit: usize| self.0.get(bit / 8).is_some_and(|byte| byte >> (bit % 8) & 1 == 1);
         let firsts = (0..self.0.len() * 8).filter(|bit| set(*bit) && (*bit == 0 || !set(bit - 1)));
         let ranges = firsts.map(|first| {
-            let last = (first..)
-                .take_while(|bit| set(*bit))
-                .last()
-                .unwrap_or(first);
-            if first == last {
-                first.to_string()
-            } else {
-                format!("{first}-{last}")
-            }
+            let last = (first..).take_while(|bit| set(*bit)).last().unwrap_or(first);
+            if first == last { first.to_string() } else { format!("{first}-{last}") }
         });
         commas(f, ranges)
     }
@@ -340,13 +266,7 @@ impl Display for GroupList<'_> {
         if self.0.is_empty() {
             return f.write_str("none");
         }
-        commas(
-            f,
-            self.0
-                .chunks_exact(4)
-                .filter_map(|id| id.try_into().ok())
-                .map(u32::from_ne_bytes),
-        )
+        commas(f, self.0.chunks_exact(4).filter_map(|id| id.try_into().ok()).map(u32::from_ne_bytes))
     }
 }
 
@@ -360,9 +280,7 @@ impl Display for Capabilities {
             every if every & all == all => f.write_str("all"),
             _ => commas(
                 f,
-                (0..64)
-                    .filter(|bit| self.0 >> bit & 1 == 1)
-                    .map(|bit| Named("capability ", CAPABILITIES, bit)),
+                (0..64).filter(|bit| self.0 >> bit & 1 == 1).map(|bit| Named("capability ", CAPABILITIES, bit)),
             ),
         }
     }

@@ -1,0 +1,376 @@
+//! Puts the steps of a container's file system in order: what comes from the host, the change of root, what is inside.
+//!
+//! Order matters for what may share with the host: copies of shared mounts are taken before the mount namespace is cut off,
+//! because afterwards they share with nobody. Needs no kernel.
+
+use std::ffi::CString;
+
+use keelbox_launch::{Create, OwnedStep, Slot, list, text};
+
+use super::cgroup::layout;
+use super::device::{DEV_LINKS, Device, single};
+use super::source::{UPPER, WORK};
+use super::{
+    Held, Pivot, PlannedRoot, RootPlan, RootSlots, RootSource, Upper, mask_directory, mask_file, overlay_options,
+};
+use crate::attribute::{AT_RECURSIVE, MOUNT_ATTR_RDONLY};
+use crate::root::host_path;
+use crate::{Error, InnerPath, Mount, Propagation, SlotAllocator};
+
+impl RootPlan {
+    /// The steps of this file system. Descriptors that they make are kept in `slots`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidValue`] for an overlay without layers, [`ErrorKind::Unsupported`] for a mount of type `cgroup`
+    /// without [`cgroups`](Self::cgroups), [`ErrorKind::Conflict`] for an idmapped mount without a user namespace,
+    /// [`ErrorKind::TooMany`] when there are more binds than descriptors.
+    pub fn plan(&self, slots: &mut SlotAllocator) -> Result<PlannedRoot, Error> {
+        self.assemble(slots, None)
+    }
+
+    /// The steps, with what `held` has taken from it instead of made anew.
+    pub(super) fn assemble(&self, slots: &mut SlotAllocator, held: Option<&Held>) -> Result<PlannedRoot, Error> {
+        let mut assembly = Assembly::new(self, slots, held)?;
+        assembly.sources()?;
+        assembly.change_root();
+        assembly.inside()?;
+        assembly.hide();
+        Ok(assembly.end())
+    }
+}
+
+/// A plan being put together.
+pub(super) struct Assembly<'a> {
+    plan: &'a RootPlan,
+    slots: &'a mut SlotAllocator,
+    held: Option<&'a Held>,
+    steps: Vec<OwnedStep>,
+    used: RootSlots,
+    mounts: Vec<Mount>,
+    /// Where each mount's tree is kept, if it is a bind.
+    trees: Vec<Option<Slot>>,
+    /// The inside steps of each mount of cgroup hierarchies.
+    cgroups: Vec<Vec<OwnedStep>>,
+    device_trees: Vec<(Device, Slot)>,
+    file_trees: Vec<(InnerPath, Slot)>,
+    read_only_dev: bool,
+}
+
+impl<'a> Assembly<'a> {
+    pub(super) fn new(plan: &'a RootPlan, slots: &'a mut SlotAllocator, held: Option<&'a Held>) -> Result<Self, Error> {
+        let mounts = plan.all_mounts()?;
+        let (trees, cgroups) = (vec![None; mounts.len()], vec![Vec::new(); mounts.len()]);
+        let none = Slot::NONE;
+        let mut used = RootSlots { root: none, memory: none, mask_file: none, mask_directory: none };
+        if let Some(held) = held {
+            (used.mask_file, used.mask_directory) = (held.mask_file, held.mask_directory);
+        }
+        let (device_trees, file_trees) = (Vec::new(), Vec::new());
+        Ok(Self {
+            plan,
+            slots,
+            held,
+            steps: Vec::new(),
+            used,
+            mounts,
+            trees,
+            cgroups,
+            device_trees,
+            file_trees,
+            read_only_dev: false,
+        })
+    }
+
+    /// Everything that is taken from the host, by the host's paths.
+    fn sources(&mut self) -> Result<(), Error> {
+        self.steps.push(OwnedStep::Umask { mask: 0 });
+        self.mount_trees(Mount::is_shared)?;
+        self.steps.push(OwnedStep::Propagation { path: text("/"), flags: libc::MS_REC | libc::MS_SLAVE });
+        self.root()?;
+        if self.used.mask_directory == Slot::NONE && !self.plan.all_masked().is_empty() {
+            self.mask_directory(Slot::NONE)?;
+        }
+        if self.used.mask_file == Slot::NONE && !self.plan.all_masked().is_empty() {
+            self.used.mask_file = self.slots.allocate()?;
+            self.steps.push(mask_file(self.used.mask_file));
+        }
+        if !self.plan.source.is_private() && !self.plan.files.is_empty() {
+            self.file_trees()?;
+        }
+        self.mount_trees(|mount| !mount.is_shared())?;
+        if self.plan.user_namespace && self.has_own_dev() {
+            for device in self.plan.devices.iter().filter(|device| !device.is_pipe()) {
+                let out = self.slots.allocate()?;
+                self.steps.push(device.tree(out));
+                self.device_trees.push((device.clone(), out));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the trees of the binds that `which` chooses.
+    fn mount_trees(&mut self, which: impl Fn(&Mount) -> bool) -> Result<(), Error> {
+        for (index, mount) in self.mounts.iter().enumerate().filter(|(_, mount)| which(mount)) {
+            if mount.is_cgroup() {
+                let layout = layout(mount, &self.plan.cgroups, self.slots)?;
+                self.steps.extend(layout.before);
+                self.cgroups[index] = layout.after;
+            } else if let Some((step, slot)) = mount.prepare(self.slots)? {
+                self.steps.push(step);
+                self.trees[index] = Some(slot);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn mask_directory(&mut self, enter: Slot) -> Result<(), Error> {
+        self.used.mask_directory = self.slots.allocate()?;
+        self.steps.push(mask_directory(enter, self.used.mask_directory));
+        Ok(())
+    }
+
+    /// Goes to the root of a file system that has no place yet: the next file system is made from there, and the steps after
+    /// it name things by a single component.
+    pub(super) fn enter(&mut self, directory: Slot) -> Result<(), Error> {
+        if self.used.mask_directory == Slot::NONE {
+            return self.mask_directory(directory);
+        }
+        let out = self.slots.allocate()?;
+        self.steps.push(mask_directory(directory, out));
+        Ok(())
+    }
+
+    /// A file system in memory that is on top of `/` but under no path, so that it can be built from and then left behind.
+    fn memory(&mut self, options: &[String]) -> Result<Slot, Error> {
+        let out = self.slots.allocate()?;
+        let (kind, options, directory) = (text("tmpfs"), list(options), Slot::NONE);
+        self.steps.push(OwnedStep::FileSystem { kind, options, set: 0, directory, out });
+        self.steps.push(OwnedStep::AttachOutside { tree: out, target: text("/") });
+        Ok(out)
+    }
+
+    /// Makes or takes the mount of the root.
+    fn root(&mut self) -> Result<(), Error> {
+        if let Some(root) = self.held.map(|held| held.root).filter(|root| *root != Slot::NONE) {
+            return self.root_tree(root, CString::default());
+        }
+        match &self.plan.source {
+            RootSource::Directory(path) => self.root_tree(Slot::NONE, host_path(path)?),
+            RootSource::Descriptor(slot) => self.root_tree(*slot, CString::default()),
+            RootSource::Overlay { lowers, upper: Upper::ReadOnly } if lowers.len() == 1 => {
+                // The kernel wants two layers where nothing is written; one is as good as a read-only bind.
+                let lower = lowers.first().map(|lower| host_path(lower)).transpose()?.unwrap_or_default();
+                self.root_tree(Slot::NONE, lower)?;
+                if let Some(OwnedStep::Tree { set, attributes_recursive, .. }) = self.steps.last_mut() {
+                    (*set, *attributes_recursive) = (MOUNT_ATTR_RDONLY, AT_RECURSIVE);
+                }
+                Ok(())
+            }
+            RootSource::Overlay { lowers, upper } => self.overlay(lowers, upper),
+        }
+    }
+
+    fn root_tree(&mut self, directory: Slot, source: CString) -> Result<(), Error> {
+        self.used.root = self.slots.allocate()?;
+        let mut tree = single(&source, self.used.root);
+        let private = self.plan.propagation.0 == Propagation::Private;
+        if let OwnedStep::Tree { directory: start, recursive, propagation, attributes_recursive, .. } = &mut tree {
+            (*start, *recursive) = (directory, AT_RECURSIVE);
+            if private {
+                (*propagation, *attributes_recursive) = (libc::MS_PRIVATE, AT_RECURSIVE);
+            }
+        }
+        self.steps.push(tree);
+        Ok(())
+    }
+
+    fn overlay(&mut self, lowers: &[std::path::PathBuf], upper: &Upper) -> Result<(), Error> {
+        let more: &[&str] = if self.plan.user_namespace { &["userxattr"] } else { &[] };
+        let options = overlay_options(lowers, upper, more)?;
+        if let Upper::Memory { bytes } = upper {
+            let size = bytes.map(|bytes| format!("size={bytes}"));
+            self.used.memory = self.memory(&size.into_iter().chain(["mode=0755".to_owned()]).collect::<Vec<_>>())?;
+            self.enter(self.used.memory)?;
+            for name in [UPPER, WORK] {
+                self.steps.push(OwnedStep::Directory { path: text(name), mode: 0o755 });
+            }
+        }
+        self.used.root = self.slots.allocate()?;
+        let (kind, directory, out) = (text("overlay"), self.used.memory, self.used.root);
+        self.steps.push(OwnedStep::FileSystem { kind, options, set: 0, directory, out });
+        Ok(())
+    }
+
+    /// Writes the files that are put in to memory, and takes a tree of each.
+    fn file_trees(&mut self) -> Result<(), Error> {
+        let memory = self.memory(&["mode=0755".to_owned()])?;
+        self.enter(memory)?;
+        for (index, (_, content, mode)) in self.plan.files.iter().enumerate() {
+            let path = text(index.to_string());
+            self.steps.push(OwnedStep::File { path, mode: *mode, content: content.clone() });
+        }
+        for (index, (path, ..)) in self.plan.files.iter().enumerate() {
+            let out = self.slots.allocate()?;
+            let mut tree = single(&text(index.to_string()), out);
+            if let OwnedStep::Tree { directory, .. } = &mut tree {
+                *directory = memory;
+            }
+            self.steps.push(tree);
+            self.file_trees.push((path.clone(), out));
+        }
+        Ok(())
+    }
+
+    fn change_root(&mut self) {
+        let tree = self.used.root;
+        self.steps.push(match self.plan.pivot {
+            Pivot::Pivot => OwnedStep::PivotRoot { tree, detached: 1 },
+            Pivot::Move => OwnedStep::MoveRoot { tree },
+        });
+    }
+
+    /// The index of the mount on which `/dev` is built: the last one there.
+    fn dev_mount(&self) -> Option<usize> {
+        self.mounts.iter().rposition(|mount| mount.target().as_c_str() == c"/dev")
+    }
+
+    /// Whether devices are made: not in a `/dev` that is bound from the host.
+    fn has_own_dev(&self) -> bool {
+        self.dev_mount().and_then(|index| self.mounts.get(index)).is_none_or(|mount| !mount.options().is_bind())
+    }
+
+    /// Mounts, devices and files, in this order but for `/dev`, which is filled as soon as it is there.
+    fn inside(&mut self) -> Result<(), Error> {
+        let dev = self.dev_mount();
+        for index in 0..self.mounts.len() {
+            let Some(mut mount) = self.mounts.get(index).cloned() else { continue };
+            if let Some(steps) = self.cgroups.get_mut(index).filter(|steps| !steps.is_empty()) {
+                self.steps.append(steps);
+            } else if let Some(held) = self.held.filter(|held| held.dev != Slot::NONE && Some(index) == dev) {
+                self.held_dev(held.dev)?;
+            } else {
+                if Some(index) == dev && self.has_own_dev() && mount.make_writable() {
+                    // It is filled first; whoever asked for a read-only one gets it in the end.
+                    self.read_only_dev = true;
+                }
+                mount.place(self.trees.get(index).copied().flatten(), &mut self.steps);
+                if Some(index) == dev && self.has_own_dev() {
+                    let below: Vec<CString> = self.mounts.iter().skip(index + 1).filter_map(dev_directory).collect();
+                    self.fill_dev(&below);
+                }
+            }
+        }
+        if dev.is_none() {
+            self.steps.push(OwnedStep::Directory { path: text("/dev"), mode: 0o755 });
+            self.fill_dev(&[]);
+        }
+        self.files();
+        Ok(())
+    }
+
+    /// Attaches a copy of a `/dev` that is filled already, which no container may change.
+    fn held_dev(&mut self, dev: Slot) -> Result<(), Error> {
+        let out = self.slots.allocate()?;
+        let mut tree = single(c"", out);
+        if let OwnedStep::Tree { directory, set, .. } = &mut tree {
+            (*directory, *set) = (dev, MOUNT_ATTR_RDONLY);
+        }
+        self.steps.push(tree);
+        self.steps.push(OwnedStep::Attach { tree: out, target: text("/dev"), create: Create::Directory });
+        let out_of_dev = |device: &&Device| !held_by_template(device);
+        for device in self.plan.devices.iter().filter(out_of_dev) {
+            self.steps.push(device.node(device.path().as_c_str()));
+        }
+        Ok(())
+    }
+
+    fn fill_dev(&mut self, directories: &[CString]) {
+        self.steps.push(OwnedStep::Enter { path: text("/dev") });
+        self.nodes();
+        self.steps.extend(links());
+        let directory = |path: &CString| OwnedStep::Directory { path: path.clone(), mode: 0o755 };
+        self.steps.extend(directories.iter().map(directory));
+    }
+
+    fn nodes(&mut self) {
+        for device in &self.plan.devices {
+            let name = in_dev(device.path()).unwrap_or_else(|| device.path().as_c_str().to_owned());
+            let tree = self.device_trees.iter().find(|(other, _)| other.path() == device.path());
+            let Some((_, tree)) = tree else {
+                self.steps.push(device.node(&name));
+                continue;
+            };
+            // A file to bind to: by its name it is made with one call, and found again with another.
+            self.steps.push(OwnedStep::File { path: name.clone(), mode: 0o666, content: Vec::new() });
+            self.steps.push(OwnedStep::Attach { tree: *tree, target: name, create: Create::Nothing });
+        }
+    }
+
+    fn files(&mut self) {
+        if self.plan.source.is_private() {
+            for (path, content, mode) in &self.plan.files {
+                let (path, content) = (path.as_c_str().to_owned(), content.clone());
+                self.steps.push(OwnedStep::File { path, mode: *mode, content });
+            }
+        }
+        for (path, tree) in &self.file_trees {
+            let target = path.as_c_str().to_owned();
+            self.steps.push(OwnedStep::Attach { tree: *tree, target, create: Create::File });
+        }
+    }
+
+    fn hide(&mut self) {
+        let target = |path: InnerPath| path.as_c_str().to_owned();
+        let read_only = self.plan.all_read_only().into_iter();
+        self.steps.extend(read_only.map(|path| OwnedStep::ReadOnly { target: target(path) }));
+        let (file, directory) = (self.used.mask_file, self.used.mask_directory);
+        let masked = self.plan.all_masked().into_iter();
+        self.steps.extend(masked.map(|path| OwnedStep::Mask { target: target(path), file, directory }));
+    }
+
+    fn end(self) -> PlannedRoot {
+        let mut finish = Vec::new();
+        let change = |target, set, propagation, recursive| OwnedStep::Attributes {
+            target: text(target),
+            set,
+            clear: 0,
+            propagation,
+            recursive,
+        };
+        if self.read_only_dev {
+            finish.push(change("/dev", MOUNT_ATTR_RDONLY, 0, 0));
+        }
+        if self.plan.read_only {
+            finish.push(change("/", MOUNT_ATTR_RDONLY, 0, 0));
+        }
+        let (kind, reach) = self.plan.propagation;
+        if !matches!(kind, Propagation::Private | Propagation::Slave) {
+            finish.push(change("/", 0, kind.flag(), reach.at_flags()));
+        }
+        if self.plan.pivot == Pivot::Pivot {
+            finish.push(OwnedStep::LeaveOldRoot {});
+        }
+        PlannedRoot { steps: self.steps, finish, slots: self.used }
+    }
+}
+
+/// The links of `/dev`, by name in the directory that was entered.
+pub(super) fn links() -> impl Iterator<Item = OwnedStep> {
+    DEV_LINKS.into_iter().map(|(name, target)| OwnedStep::Link { path: text(name), target: text(target) })
+}
+
+/// The name of a path that lies directly in `/dev`.
+pub(super) fn in_dev(path: &InnerPath) -> Option<CString> {
+    path.split().filter(|(parent, _)| parent.as_c_str() == c"/dev").map(|(_, name)| name)
+}
+
+/// Whether a template's `/dev` has this device.
+pub(super) fn held_by_template(device: &Device) -> bool {
+    in_dev(device.path()).is_some()
+}
+
+/// The name of the directory in `/dev` that a mount needs there.
+pub(super) fn dev_directory(mount: &Mount) -> Option<CString> {
+    if mount.options().remount { None } else { in_dev(mount.target()).filter(|_| mount.needs_directory()) }
+}
