@@ -190,16 +190,10 @@ mod tests {
             file.display()
         );
         assert_eq!(error.to_string(), expected);
-        assert_eq!(
-            (error.kind(), error.file()),
-            (ErrorKind::Value, Some(file.as_path()))
-        );
+        assert_eq!((error.kind(), error.file()), (ErrorKind::Value, Some(file.as_path())));
         fs::write(&file, "{\"a\": {\"b\": ]").unwrap();
         let error = Bundle::open(directory.path()).unwrap_err();
-        let expected = format!(
-            "cannot parse configuration {}: line 1 column 13 at /a/b",
-            file.display()
-        );
+        let expected = format!("cannot parse configuration {}: line 1 column 13 at /a/b", file.display());
         assert_eq!(error.to_string(), expected);
         assert!(std::error::Error::source(&error).is_some());
     }

@@ -40,8 +40,7 @@ impl<'a> Context<'a> {
 
     /// Whether a namespace of type `kind` will be made.
     fn makes(&self, kind: &str) -> bool {
-        self.namespace(kind)
-            .is_some_and(|n| n.get("path").is_none())
+        self.namespace(kind).is_some_and(|n| n.get("path").is_none())
     }
 
     fn error(&mut self, at: &Node<'_>, rule: crate::problem::Rule, message: impl Into<String>) {
@@ -56,10 +55,7 @@ impl<'a> Context<'a> {
 /// Checks a configuration whose null members have been stripped.
 pub(crate) fn config(raw: &Value) -> Vec<Problem> {
     let root = Node::root(raw);
-    let mut context = Context {
-        root: root.clone(),
-        report: Report::default(),
-    };
+    let mut context = Context { root: root.clone(), report: Report::default() };
     CONFIG.walk(&root, rules::VALUES, Mode::Check, &mut context.report);
     common::check(&mut context);
     let others = ["solaris", "windows", "vm", "zos", "freebsd"];
@@ -84,24 +80,15 @@ pub(crate) fn oci_version(at: &Node<'_>, rule: crate::problem::Rule, report: &mu
         (None, _) => report.error(
             at,
             rule,
-            format!(
-                "must be a version in SemVer 2.0.0 form, is {}",
-                crate::problem::quote(text)
-            ),
+            format!("must be a version in SemVer 2.0.0 form, is {}", crate::problem::quote(text)),
         ),
         (Some((major, ..)), Some((newest, ..))) if major > newest => {
-            report.error(
-                at,
-                rule,
-                format!("is of a later major version than {newest}"),
-            );
+            report.error(at, rule, format!("is of a later major version than {newest}"));
         }
         (Some((0, ..)), _) => report.warning(at, rule, "is older than the first release 1.0.0"),
         (Some((major, minor, _)), Some((_, newest, _))) if minor > newest => {
-            let message = format!(
-                "is {major}.{minor}, newer than {} that this program knows",
-                crate::names::OCI_VERSION
-            );
+            let message =
+                format!("is {major}.{minor}, newer than {} that this program knows", crate::names::OCI_VERSION);
             report.warning(at, rule, message);
         }
         _ => {}

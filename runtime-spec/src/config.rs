@@ -77,19 +77,13 @@ impl Config {
         CONFIG.strip_nulls(&mut raw);
         let mut report = Report::default();
         CONFIG.walk(&Node::root(&raw), rules::VALUES, Mode::Read, &mut report);
-        let (broken, warnings): (Vec<_>, Vec<_>) = report
-            .finish()
-            .into_iter()
-            .partition(|p| p.severity() == Severity::Error);
+        let (broken, warnings): (Vec<_>, Vec<_>) =
+            report.finish().into_iter().partition(|p| p.severity() == Severity::Error);
         if !broken.is_empty() {
             return Err(Error::values(action, broken));
         }
         let spec = view::spec(&raw).map_err(|e| Error::new(ErrorKind::Value, action).source(e))?;
-        Ok(Self {
-            raw,
-            spec,
-            warnings,
-        })
+        Ok(Self { raw, spec, warnings })
     }
 
     /// What `oci-spec` can hold of the configuration.
@@ -115,9 +109,7 @@ impl Config {
     /// [`ErrorKind::Value`] if the result could not be read back, such as a path that is not UTF-8; the configuration is
     /// then unchanged.
     pub fn edit<R>(&mut self, change: impl FnOnce(&mut Spec) -> R) -> Result<R, Error> {
-        let write = |spec: &Spec| {
-            view::value(spec).map_err(|e| Error::new(ErrorKind::Value, CHANGE).source(e))
-        };
+        let write = |spec: &Spec| view::value(spec).map_err(|e| Error::new(ErrorKind::Value, CHANGE).source(e));
         let mut spec = self.spec.clone();
         let result = change(&mut spec);
         let mut raw = self.raw.clone();
@@ -225,12 +217,7 @@ impl Config {
     pub fn huge_page_limits(&self) -> Vec<(String, u64)> {
         let limits = self.raw.pointer("/linux/resources/hugepageLimits");
         let limits = limits.and_then(Value::as_array).into_iter().flatten();
-        let entry = |limit: &Value| {
-            Some((
-                limit.get("pageSize")?.as_str()?.to_owned(),
-                limit.get("limit")?.as_u64()?,
-            ))
-        };
+        let entry = |limit: &Value| Some((limit.get("pageSize")?.as_str()?.to_owned(), limit.get("limit")?.as_u64()?));
         limits.filter_map(entry).collect()
     }
 }
@@ -249,8 +236,7 @@ impl TryFrom<Spec> for Config {
     /// Fails with [`ErrorKind::Value`] if the specification's JSON could not hold it, such as a path that is not UTF-8.
     fn try_from(spec: Spec) -> Result<Self, Error> {
         const CONVERT: &str = "convert specification";
-        let raw =
-            view::value(&spec).map_err(|e| Error::new(ErrorKind::Value, CONVERT).source(e))?;
+        let raw = view::value(&spec).map_err(|e| Error::new(ErrorKind::Value, CONVERT).source(e))?;
         Self::from_value(raw, CONVERT)
     }
 }

@@ -15,8 +15,7 @@ use crate::shape::config::FEATURES;
 use crate::{check, json, names, rules, state, version};
 
 pub use linux::{
-    CgroupFeatures, Enabled, IntelRdtFeatures, LinuxFeatures, MemoryPolicyFeatures,
-    MountExtensions, SeccompFeatures,
+    CgroupFeatures, Enabled, IntelRdtFeatures, LinuxFeatures, MemoryPolicyFeatures, MountExtensions, SeccompFeatures,
 };
 
 /// Whether something is built into a runtime. What the host has is another question.
@@ -35,9 +34,7 @@ impl Support {
     }
 
     fn enabled(self) -> Enabled {
-        Enabled {
-            enabled: self.flag(),
-        }
+        Enabled { enabled: self.flag() }
     }
 }
 
@@ -98,9 +95,7 @@ impl Features {
 
     /// A document with all hooks and mount options of the specification, for a runtime that has them all.
     pub fn recognised() -> Self {
-        Self::new()
-            .hooks(names::HOOKS.iter().copied())
-            .mount_options(names::MOUNT_OPTIONS.iter().copied())
+        Self::new().hooks(names::HOOKS.iter().copied()).mount_options(names::MOUNT_OPTIONS.iter().copied())
     }
 
     /// The hooks that are called. Default: unknown.
@@ -129,10 +124,7 @@ impl Features {
     }
 
     /// The annotations in `config.json` that the runtime obeys. Default: unknown.
-    pub fn unsafe_annotations<T: Into<String>>(
-        mut self,
-        list: impl IntoIterator<Item = T>,
-    ) -> Self {
+    pub fn unsafe_annotations<T: Into<String>>(mut self, list: impl IntoIterator<Item = T>) -> Self {
         self.potentially_unsafe_config_annotations = strings(list);
         self
     }
@@ -170,33 +162,19 @@ impl Features {
         let (min, max) = (node.member("ociVersionMin"), node.member("ociVersionMax"));
         check::oci_version(&min, rules::FEATURES_VERSION, &mut report);
         check::oci_version(&max, rules::FEATURES_VERSION, &mut report);
-        let versions = (
-            version::parse(&self.oci_version_min),
-            version::parse(&self.oci_version_max),
-        );
+        let versions = (version::parse(&self.oci_version_min), version::parse(&self.oci_version_max));
         if let (Some(oldest), Some(newest)) = versions
             && oldest > newest
         {
-            report.error(
-                &max,
-                rules::FEATURES_VERSION,
-                "must not be older than ociVersionMin",
-            );
+            report.error(&max, rules::FEATURES_VERSION, "must not be older than ociVersionMin");
         }
         let seccomp = self.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
-        let lists =
-            seccomp.and_then(|s| Some((s.supported_flags.as_ref()?, s.known_flags.as_ref()?)));
+        let lists = seccomp.and_then(|s| Some((s.supported_flags.as_ref()?, s.known_flags.as_ref()?)));
         if let Some((supported, known)) = lists
             && let Some(flag) = supported.iter().find(|flag| !known.contains(flag))
         {
-            let place = node
-                .member("linux")
-                .member("seccomp")
-                .member("supportedFlags");
-            let message = format!(
-                "has {}, which is not in knownFlags",
-                crate::problem::quote(flag)
-            );
+            let place = node.member("linux").member("seccomp").member("supportedFlags");
+            let message = format!("has {}, which is not in knownFlags", crate::problem::quote(flag));
             report.error(&place, rules::FEATURES_SECCOMP, message);
         }
         report.finish()
@@ -223,12 +201,7 @@ mod tests {
         let mut features = Features::new();
         assert!(features.check().is_empty());
         features.oci_version_max = "0.9.0".into();
-        assert!(
-            features
-                .check()
-                .iter()
-                .any(|p| p.pointer() == "/ociVersionMax" && p.rule() == "RS-150")
-        );
+        assert!(features.check().iter().any(|p| p.pointer() == "/ociVersionMax" && p.rule() == "RS-150"));
         features.oci_version_max = "new".into();
         assert_eq!(features.check().len(), 1);
     }
@@ -239,13 +212,8 @@ mod tests {
         let empty = Features::new().hooks(Vec::<String>::new());
         assert!(!unknown.to_json().unwrap().contains("hooks"));
         assert!(empty.to_json().unwrap().contains("\"hooks\": []"));
-        assert_eq!(
-            Features::from_json(empty.to_json().unwrap().as_bytes()).unwrap(),
-            empty
-        );
-        let null = Features::from_json(
-            br#"{"ociVersionMin":"1.0.0","ociVersionMax":"1.3.0","hooks":null}"#,
-        );
+        assert_eq!(Features::from_json(empty.to_json().unwrap().as_bytes()).unwrap(), empty);
+        let null = Features::from_json(br#"{"ociVersionMin":"1.0.0","ociVersionMax":"1.3.0","hooks":null}"#);
         assert_eq!(null.unwrap(), unknown);
         let absent = LinuxFeatures::default().apparmor(Support::Absent);
         assert_eq!(absent.apparmor.unwrap().enabled, Some(false));
@@ -262,13 +230,9 @@ mod tests {
 
     #[test]
     fn rs_155_supported_flags_are_known() {
-        let linux =
-            LinuxFeatures::recognised().seccomp_supported_flags(["SECCOMP_FILTER_FLAG_LOG"]);
+        let linux = LinuxFeatures::recognised().seccomp_supported_flags(["SECCOMP_FILTER_FLAG_LOG"]);
         assert!(Features::new().linux(linux.clone()).check().is_empty());
         let linux = linux.seccomp_supported_flags(["SECCOMP_FILTER_FLAG_NEW"]);
-        assert_eq!(
-            Features::new().linux(linux).check()[0].pointer(),
-            "/linux/seccomp/supportedFlags"
-        );
+        assert_eq!(Features::new().linux(linux).check()[0].pointer(), "/linux/seccomp/supportedFlags");
     }
 }

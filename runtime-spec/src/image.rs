@@ -24,11 +24,7 @@ pub struct ImageUser {
 impl ImageUser {
     /// A user without additional groups.
     pub fn new(uid: u32, gid: u32) -> Self {
-        Self {
-            uid,
-            gid,
-            additional_gids: Vec::new(),
-        }
+        Self { uid, gid, additional_gids: Vec::new() }
     }
 }
 
@@ -112,9 +108,7 @@ impl Config {
             let annotations = image.annotations();
             if !annotations.is_empty() {
                 let place = &mut raw["annotations"];
-                annotations
-                    .into_iter()
-                    .for_each(|(name, value)| place[name] = value.into());
+                annotations.into_iter().for_each(|(name, value)| place[name] = value.into());
             }
             image.mounts(&mut raw["mounts"]);
         })
@@ -131,17 +125,11 @@ impl ImageConfig {
             let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
             let taken: HashSet<String> = self.env.iter().map(|v| name(v)).collect();
             let before = process["env"].as_array().cloned().unwrap_or_default();
-            let kept = before
-                .into_iter()
-                .filter(|v| !taken.contains(&name(v.as_str().unwrap_or_default())));
+            let kept = before.into_iter().filter(|v| !taken.contains(&name(v.as_str().unwrap_or_default())));
             process["env"] = self.env.iter().map(|v| json!(v)).chain(kept).collect();
         }
         if !self.working_dir.is_empty() || process.get("cwd").is_none() {
-            let slash = if self.working_dir.starts_with('/') {
-                ""
-            } else {
-                "/"
-            };
+            let slash = if self.working_dir.starts_with('/') { "" } else { "/" };
             process["cwd"] = json!(format!("{slash}{}", self.working_dir));
         }
         if let Some(user) = &self.user {
@@ -167,9 +155,7 @@ impl ImageConfig {
             ("stopSignal", self.stop_signal.clone()),
             ("exposedPorts", joined(&ports)),
         ];
-        let named = |(name, value): (&str, Option<String>)| {
-            Some((format!("org.opencontainers.image.{name}"), value?))
-        };
+        let named = |(name, value): (&str, Option<String>)| Some((format!("org.opencontainers.image.{name}"), value?));
         let mut annotations: BTreeMap<_, _> = implicit.into_iter().filter_map(named).collect();
         annotations.extend(self.labels.clone());
         annotations
@@ -202,10 +188,7 @@ mod tests {
         ImageConfig {
             command: vec!["top".into()],
             env: vec!["PATH=/opt".into(), "A=1".into(), "ODD".into()],
-            user: Some(ImageUser {
-                additional_gids: vec![7],
-                ..ImageUser::new(5, 6)
-            }),
+            user: Some(ImageUser { additional_gids: vec![7], ..ImageUser::new(5, 6) }),
             exposed_ports: vec!["80/tcp".into(), "53/udp".into()],
             volumes: vec!["/data".into(), "/proc".into()],
             os: Some("linux".into()),
@@ -231,53 +214,29 @@ mod tests {
         let config = Config::from_image(&image).unwrap();
         assert_eq!(text(&config, "/process/args"), r#"["tini","--","top"]"#);
         assert_eq!(text(&config, "/process/cwd"), r#""/srv""#);
-        assert!(
-            config
-                .check()
-                .iter()
-                .all(|p| p.severity() == crate::Severity::Warning)
-        );
+        assert!(config.check().iter().all(|p| p.severity() == crate::Severity::Warning));
     }
 
     #[test]
     fn is_87_added_variables_never_shadow() {
         let mut config = Config::new();
-        config
-            .insert("/process/env", r#"["PATH=/bin", "TERM=xterm"]"#)
-            .unwrap();
+        config.insert("/process/env", r#"["PATH=/bin", "TERM=xterm"]"#).unwrap();
         config.apply_image(&image()).unwrap();
-        assert_eq!(
-            text(&config, "/process/env"),
-            r#"["PATH=/opt","A=1","ODD","TERM=xterm"]"#
-        );
+        assert_eq!(text(&config, "/process/env"), r#"["PATH=/opt","A=1","ODD","TERM=xterm"]"#);
     }
 
     #[test]
     fn is_88_and_89_annotations_and_labels() {
         let mut image = image();
-        image
-            .labels
-            .insert("org.opencontainers.image.os".into(), "label".into());
-        image.labels.insert(
-            "org.opencontainers.image.exposedPorts".into(),
-            "mine".into(),
-        );
+        image.labels.insert("org.opencontainers.image.os".into(), "label".into());
+        image.labels.insert("org.opencontainers.image.exposedPorts".into(), "mine".into());
         image.labels.insert("x".into(), String::new());
         let mut config = Config::new();
-        config
-            .insert("/annotations", r#"{"mine": "kept"}"#)
-            .unwrap();
+        config.insert("/annotations", r#"{"mine": "kept"}"#).unwrap();
         config.apply_image(&image).unwrap();
         let annotations = config.spec().annotations().as_ref().unwrap();
-        let mut found: Vec<(&str, &str)> = annotations
-            .iter()
-            .map(|(k, v)| {
-                (
-                    k.trim_start_matches("org.opencontainers.image."),
-                    v.as_str(),
-                )
-            })
-            .collect();
+        let mut found: Vec<(&str, &str)> =
+            annotations.iter().map(|(k, v)| (k.trim_start_matches("org.opencontainers.image."), v.as_str())).collect();
         found.sort();
         let expected = [
             ("created", "2026-01-02T03:04:05Z"),
@@ -294,19 +253,11 @@ mod tests {
     #[test]
     fn is_91_to_94_user_ports_volumes() {
         let config = Config::from_image(&image()).unwrap();
-        assert_eq!(
-            text(&config, "/process/user"),
-            r#"{"additionalGids":[7],"gid":6,"uid":5}"#
-        );
+        assert_eq!(text(&config, "/process/user"), r#"{"additionalGids":[7],"gid":6,"uid":5}"#);
         let ports = "/annotations/org.opencontainers.image.exposedPorts";
         assert_eq!(text(&config, ports), r#""53/udp,80/tcp""#);
         let mounts = config.spec().mounts().as_ref().unwrap();
-        let at = |path: &str| {
-            mounts
-                .iter()
-                .filter(|m| m.destination().as_os_str() == path)
-                .count()
-        };
+        let at = |path: &str| mounts.iter().filter(|m| m.destination().as_os_str() == path).count();
         assert_eq!((at("/data"), at("/proc")), (1, 1));
     }
 

@@ -27,33 +27,19 @@ pub(crate) fn parse(bytes: &[u8], action: &'static str) -> Result<Value, Error> 
     }
     let text = std::str::from_utf8(bytes).map_err(|e| {
         let detail = format!("not UTF-8 at byte {}", e.valid_up_to());
-        Error::new(ErrorKind::Encoding, action)
-            .detail(detail)
-            .source(e)
+        Error::new(ErrorKind::Encoding, action).detail(detail).source(e)
     })?;
     let state = State::default();
     let mut reader = serde_json::Deserializer::from_str(text);
-    let seed = Reader {
-        state: &state,
-        depth: 0,
-    };
-    let parsed = seed
-        .deserialize(&mut reader)
-        .and_then(|value| reader.end().map(|()| value));
+    let seed = Reader { state: &state, depth: 0 };
+    let parsed = seed.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
     parsed.map_err(|source| {
         // serde_json itself reports an exponent beyond f64, and has no public category for it.
         let overflow = source.to_string().starts_with("number out of range");
-        let other = if overflow {
-            ErrorKind::Number
-        } else {
-            ErrorKind::Syntax
-        };
+        let other = if overflow { ErrorKind::Number } else { ErrorKind::Syntax };
         let kind = state.fault.get().unwrap_or(other);
         let detail = format!("line {} column {}", source.line(), source.column());
-        Error::new(kind, action)
-            .detail(detail)
-            .pointer_to(state.pointer())
-            .source(source)
+        Error::new(kind, action).detail(detail).pointer_to(state.pointer()).source(source)
     })
 }
 
@@ -78,12 +64,10 @@ impl State {
     // On failure the steps stay where they are, so this is the place of the failure.
     fn pointer(&self) -> String {
         let place = self.place.borrow();
-        place
-            .iter()
-            .fold(String::new(), |pointer, step| match step {
-                Step::Name(name) => pointer + "/" + &escape(name),
-                Step::Index(index) => format!("{pointer}/{index}"),
-            })
+        place.iter().fold(String::new(), |pointer, step| match step {
+            Step::Name(name) => pointer + "/" + &escape(name),
+            Step::Index(index) => format!("{pointer}/{index}"),
+        })
     }
 }
 
@@ -96,15 +80,9 @@ struct Reader<'s> {
 impl<'s> Reader<'s> {
     fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth >= DEEPEST {
-            return Err(self.state.fault(
-                ErrorKind::TooDeep,
-                format!("more than {DEEPEST} levels of nesting"),
-            ));
+            return Err(self.state.fault(ErrorKind::TooDeep, format!("more than {DEEPEST} levels of nesting")));
         }
-        Ok(Self {
-            depth: self.depth + 1,
-            ..self
-        })
+        Ok(Self { depth: self.depth + 1, ..self })
     }
 }
 
@@ -144,13 +122,9 @@ impl<'de> Visitor<'de> for Reader<'_> {
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
         // serde_json turns an integer beyond 64 bits into a float; keeping that would change the document on writing.
         if value.abs() >= 9_223_372_036_854_775_808.0 {
-            return Err(self
-                .state
-                .fault(ErrorKind::Number, "a number does not fit into 64 bits"));
+            return Err(self.state.fault(ErrorKind::Number, "a number does not fit into 64 bits"));
         }
-        serde_json::Number::from_f64(value)
-            .map(Value::Number)
-            .ok_or_else(|| E::custom("not a finite number"))
+        serde_json::Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a finite number"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -254,10 +228,7 @@ mod tests {
         let error = parse(br#"{"a": [1, {"b/c": 1, "b/c": 2}]}"#, "parse text").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::DuplicateName);
         assert_eq!(error.pointer(), Some("/a/1/b~1c"));
-        assert_eq!(
-            error.to_string(),
-            "cannot parse text: line 1 column 26 at /a/1/b~1c"
-        );
+        assert_eq!(error.to_string(), "cannot parse text: line 1 column 26 at /a/1/b~1c");
         // The same name spelled with an escape is the same name.
         assert_eq!(kind(br#"{"a": 1, "\u0061": 2}"#), ErrorKind::DuplicateName);
         // The same name in different objects is fine.
@@ -295,11 +266,7 @@ mod tests {
             let error = parse(&text, "parse text").unwrap_err();
             assert_eq!(error.kind(), expected, "{error}");
             // One second in a release build; debug builds on a shared machine get more.
-            assert!(
-                start.elapsed() < Duration::from_secs(5),
-                "{expected:?} took {:?}",
-                start.elapsed()
-            );
+            assert!(start.elapsed() < Duration::from_secs(5), "{expected:?} took {:?}", start.elapsed());
         }
     }
 
@@ -314,7 +281,8 @@ mod tests {
     fn writer_is_ordered_and_indented() {
         let value = serde_json::json!({"z": [], "a": {}, "m": [1, {"k": "\u{1}"}]});
         let text = write(&value, &Shape::Any);
-        let expected = "{\n  \"a\": {},\n  \"m\": [\n    1,\n    {\n      \"k\": \"\\u0001\"\n    }\n  ],\n  \"z\": []\n}\n";
+        let expected =
+            "{\n  \"a\": {},\n  \"m\": [\n    1,\n    {\n      \"k\": \"\\u0001\"\n    }\n  ],\n  \"z\": []\n}\n";
         assert_eq!(text, expected);
         assert_eq!(parse(text.as_bytes(), "").unwrap(), value);
     }

@@ -58,8 +58,8 @@ pub use bundle::Bundle;
 pub use config::{Config, check_json};
 pub use error::{Error, ErrorKind};
 pub use features::{
-    CgroupFeatures, Enabled, Features, IntelRdtFeatures, LinuxFeatures, MemoryPolicyFeatures,
-    MountExtensions, SeccompFeatures, Support,
+    CgroupFeatures, Enabled, Features, IntelRdtFeatures, LinuxFeatures, MemoryPolicyFeatures, MountExtensions,
+    SeccompFeatures, Support,
 };
 pub use id::ContainerId;
 pub use image::{ImageConfig, ImageUser};

@@ -96,18 +96,8 @@ mod tests {
                 json!({"x": 9, "a": 3, "c": 4}),
             ),
             // a member only the view has, unchanged and changed
-            (
-                json!({}),
-                json!({"user": {}}),
-                json!({"user": {}, "a": 1}),
-                json!({"a": 1}),
-            ),
-            (
-                json!({}),
-                json!({"user": {}}),
-                json!({"user": {"uid": 1}}),
-                json!({"user": {"uid": 1}}),
-            ),
+            (json!({}), json!({"user": {}}), json!({"user": {}, "a": 1}), json!({"a": 1})),
+            (json!({}), json!({"user": {}}), json!({"user": {"uid": 1}}), json!({"user": {"uid": 1}})),
             // a member the view hides
             (
                 json!({"pids": {"x": 1}}),
@@ -122,12 +112,7 @@ mod tests {
                 json!([{"a": 0}, {"a": 1}]),
                 json!([{"a": 0}, {"a": 1, "x": 1}]),
             ),
-            (
-                json!([{"a": 1, "x": 1}]),
-                json!([{"a": 1}]),
-                json!([{"a": 2}]),
-                json!([{"a": 2, "x": 1}]),
-            ),
+            (json!([{"a": 1, "x": 1}]), json!([{"a": 1}]), json!([{"a": 2}]), json!([{"a": 2, "x": 1}])),
             // an element removed
             (
                 json!([{"a": 1, "x": 1}, {"a": 2, "x": 2}]),
@@ -136,12 +121,7 @@ mod tests {
                 json!([{"a": 2, "x": 2}]),
             ),
             // plain lists are replaced
-            (
-                json!(["b", "a", "?"]),
-                json!(["a", "b"]),
-                json!(["c"]),
-                json!(["c"]),
-            ),
+            (json!(["b", "a", "?"]), json!(["a", "b"]), json!(["c"]), json!(["c"])),
         ];
         for (raw, old, new, expected) in cases {
             assert_eq!(merged(raw.clone(), old, new), expected, "{raw}");

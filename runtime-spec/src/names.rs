@@ -54,14 +54,7 @@ pub const CAPABILITIES: &[&str] = &[
 ];
 
 /// The hooks, in the order they are called.
-pub const HOOKS: &[&str] = &[
-    "prestart",
-    "createRuntime",
-    "createContainer",
-    "startContainer",
-    "poststart",
-    "poststop",
-];
+pub const HOOKS: &[&str] = &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 /// Mount options that the specification says a runtime must, should or may know (RS-016 to RS-018), sorted.
 ///
@@ -132,9 +125,7 @@ pub const MOUNT_OPTIONS: &[&str] = &[
 ];
 
 /// The namespace types; see namespaces(7). `time` needs Linux 5.6.
-pub const NAMESPACES: &[&str] = &[
-    "cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts",
-];
+pub const NAMESPACES: &[&str] = &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
 
 /// The resource limits of setrlimit(2).
 pub const RLIMITS: &[&str] = &[
@@ -205,15 +196,8 @@ pub const SECCOMP_FLAGS: &[&str] = &[
 ];
 
 /// The comparisons a seccomp rule may make with a system call's argument.
-pub const SECCOMP_OPERATORS: &[&str] = &[
-    "SCMP_CMP_EQ",
-    "SCMP_CMP_GE",
-    "SCMP_CMP_GT",
-    "SCMP_CMP_LE",
-    "SCMP_CMP_LT",
-    "SCMP_CMP_MASKED_EQ",
-    "SCMP_CMP_NE",
-];
+pub const SECCOMP_OPERATORS: &[&str] =
+    &["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"];
 
 /// The modes of set_mempolicy(2).
 pub const MEMORY_POLICY_MODES: &[&str] = &[
@@ -227,22 +211,11 @@ pub const MEMORY_POLICY_MODES: &[&str] = &[
 ];
 
 /// The flags of set_mempolicy(2).
-pub const MEMORY_POLICY_FLAGS: &[&str] = &[
-    "MPOL_F_NUMA_BALANCING",
-    "MPOL_F_RELATIVE_NODES",
-    "MPOL_F_STATIC_NODES",
-];
+pub const MEMORY_POLICY_FLAGS: &[&str] = &["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
 
 /// The scheduling policies of sched_setattr(2).
-pub const SCHEDULER_POLICIES: &[&str] = &[
-    "SCHED_BATCH",
-    "SCHED_DEADLINE",
-    "SCHED_FIFO",
-    "SCHED_IDLE",
-    "SCHED_ISO",
-    "SCHED_OTHER",
-    "SCHED_RR",
-];
+pub const SCHEDULER_POLICIES: &[&str] =
+    &["SCHED_BATCH", "SCHED_DEADLINE", "SCHED_FIFO", "SCHED_IDLE", "SCHED_ISO", "SCHED_OTHER", "SCHED_RR"];
 
 /// The flags of sched_setattr(2).
 pub const SCHEDULER_FLAGS: &[&str] = &[
@@ -256,17 +229,8 @@ pub const SCHEDULER_FLAGS: &[&str] = &[
 ];
 
 /// The I/O scheduling classes of ioprio_set(2).
-pub const IO_PRIORITY_CLASSES: &[&str] =
-    &["IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE", "IOPRIO_CLASS_RT"];
+pub const IO_PRIORITY_CLASSES: &[&str] = &["IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE", "IOPRIO_CLASS_RT"];
 
 /// The propagation modes of a root file system, with the recursive spellings that runtimes also accept.
-pub const ROOTFS_PROPAGATIONS: &[&str] = &[
-    "private",
-    "rprivate",
-    "rshared",
-    "rslave",
-    "runbindable",
-    "shared",
-    "slave",
-    "unbindable",
-];
+pub const ROOTFS_PROPAGATIONS: &[&str] =
+    &["private", "rprivate", "rshared", "rslave", "runbindable", "shared", "slave", "unbindable"];

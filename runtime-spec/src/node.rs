@@ -33,10 +33,7 @@ impl<'a> Node<'a> {
 
     fn below(&self, value: &'a Value, key: Key<'a>) -> Self {
         let parent = self.place.clone();
-        Self {
-            value,
-            place: Some(Rc::new(Link { parent, key })),
-        }
+        Self { value, place: Some(Rc::new(Link { parent, key })) }
     }
 
     /// The member called `name`, or a node for the absence of it.
@@ -52,24 +49,17 @@ impl<'a> Node<'a> {
 
     /// Follows several names.
     pub(crate) fn find(&self, names: &[&'a str]) -> Option<Self> {
-        names
-            .iter()
-            .try_fold(self.clone(), |node, name| node.get(name))
+        names.iter().try_fold(self.clone(), |node, name| node.get(name))
     }
 
     /// The elements of the list called `name`; none if it is absent or no list.
     pub(crate) fn list(&self, name: &'a str) -> Vec<Self> {
-        self.get(name)
-            .map(|list| list.items().collect())
-            .unwrap_or_default()
+        self.get(name).map(|list| list.items().collect()).unwrap_or_default()
     }
 
     pub(crate) fn items(&self) -> impl Iterator<Item = Self> + '_ {
         let items = self.value.as_array().map(Vec::as_slice).unwrap_or_default();
-        items
-            .iter()
-            .enumerate()
-            .map(|(i, v)| self.below(v, Key::Index(i)))
+        items.iter().enumerate().map(|(i, v)| self.below(v, Key::Index(i)))
     }
 
     /// The members of an object, with their names, in the order of the names.
@@ -77,10 +67,7 @@ impl<'a> Node<'a> {
         let Some(map) = self.value.as_object() else {
             return Vec::new();
         };
-        let mut entries: Vec<_> = map
-            .iter()
-            .map(|(k, v)| (k.as_str(), self.below(v, Key::Name(k))))
-            .collect();
+        let mut entries: Vec<_> = map.iter().map(|(k, v)| (k.as_str(), self.below(v, Key::Name(k)))).collect();
         entries.sort_by_key(|(name, _)| *name);
         entries
     }
@@ -95,10 +82,7 @@ impl<'a> Node<'a> {
 
     pub(crate) fn integer(&self) -> Option<i128> {
         let number = self.value.as_number()?;
-        number
-            .as_i64()
-            .map(i128::from)
-            .or_else(|| number.as_u64().map(i128::from))
+        number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from))
     }
 
     pub(crate) fn integer_at(&self, name: &'a str) -> Option<i128> {

@@ -23,13 +23,7 @@ const MASKED: [&str; 12] = [
     "/sys/firmware",
 ];
 
-const READ_ONLY: [&str; 5] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -67,10 +61,7 @@ impl Config {
         let mounts = raw["mounts"].as_array_mut();
         if let Some(mounts) = mounts {
             mounts.retain(|mount| mount["type"] != "cgroup");
-            for options in mounts
-                .iter_mut()
-                .filter_map(|m| m["options"].as_array_mut())
-            {
+            for options in mounts.iter_mut().filter_map(|m| m["options"].as_array_mut()) {
                 options.retain(|option| option != "gid=5");
             }
         }
@@ -144,17 +135,10 @@ mod tests {
 
     #[test]
     fn presets_lack_nothing_but_a_program() {
-        for config in [
-            Config::new(),
-            Config::rootless(1000, 100),
-            Config::default(),
-        ] {
+        for config in [Config::new(), Config::rootless(1000, 100), Config::default()] {
             let problems = config.check();
             assert_eq!(problems.len(), 1, "{problems:?}");
-            assert_eq!(
-                problems[0].to_string(),
-                "/process/args: RS-025 must have at least one entry"
-            );
+            assert_eq!(problems[0].to_string(), "/process/args: RS-025 must have at least one entry");
             assert!(config.warnings().is_empty() && config.unknown().is_empty());
         }
     }
@@ -180,9 +164,6 @@ mod tests {
         let spec = Config::rootless(1000, 100).into_spec();
         let linux = spec.linux().as_ref().unwrap();
         let gids = linux.gid_mappings().as_ref().unwrap();
-        assert_eq!(
-            (gids[0].host_id(), gids[0].container_id(), gids[0].size()),
-            (100, 0, 1)
-        );
+        assert_eq!((gids[0].host_id(), gids[0].container_id(), gids[0].size()), (100, 0, 1));
     }
 }

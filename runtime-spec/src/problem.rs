@@ -53,18 +53,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(crate) fn new(
-        severity: Severity,
-        pointer: String,
-        rule: Rule,
-        message: impl Into<String>,
-    ) -> Self {
-        Self {
-            pointer,
-            rule,
-            severity,
-            message: message.into(),
-        }
+    pub(crate) fn new(severity: Severity, pointer: String, rule: Rule, message: impl Into<String>) -> Self {
+        Self { pointer, rule, severity, message: message.into() }
     }
 
     /// The place in the document, as a JSON pointer (RFC 6901). Empty for the document itself.
@@ -98,11 +88,7 @@ impl fmt::Display for Problem {
         if f.alternate() {
             write!(f, "{}: ", self.severity)?;
         }
-        let pointer = if self.pointer.is_empty() {
-            "/"
-        } else {
-            &self.pointer
-        };
+        let pointer = if self.pointer.is_empty() { "/" } else { &self.pointer };
         for c in pointer.chars() {
             match c.is_control() {
                 true => write!(f, "{}", c.escape_default())?,
@@ -127,21 +113,11 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn error(
-        &mut self,
-        at: &crate::node::Node<'_>,
-        rule: Rule,
-        message: impl Into<String>,
-    ) {
+    pub(crate) fn error(&mut self, at: &crate::node::Node<'_>, rule: Rule, message: impl Into<String>) {
         self.add(Severity::Error, at, rule, message);
     }
 
-    pub(crate) fn warning(
-        &mut self,
-        at: &crate::node::Node<'_>,
-        rule: Rule,
-        message: impl Into<String>,
-    ) {
+    pub(crate) fn warning(&mut self, at: &crate::node::Node<'_>, rule: Rule, message: impl Into<String>) {
         self.add(Severity::Warning, at, rule, message);
     }
 
@@ -153,8 +129,7 @@ impl Report {
         message: impl Into<String>,
     ) {
         if self.problems.len() < MOST {
-            self.problems
-                .push(Problem::new(severity, at.pointer(), rule, message));
+            self.problems.push(Problem::new(severity, at.pointer(), rule, message));
         }
     }
 
@@ -181,29 +156,15 @@ mod tests {
 
     #[test]
     fn display_escapes_what_a_terminal_would_obey() {
-        let rule = Rule {
-            id: "RS-000",
-            section: "spec.md",
-        };
-        let problem = Problem::new(
-            Severity::Warning,
-            "/a\u{1b}[2J".into(),
-            rule,
-            format!("is {}", quote("\u{7}x")),
-        );
+        let rule = Rule { id: "RS-000", section: "spec.md" };
+        let problem = Problem::new(Severity::Warning, "/a\u{1b}[2J".into(), rule, format!("is {}", quote("\u{7}x")));
         assert_eq!(problem.to_string(), "/a\\u{1b}[2J: RS-000 is \"\\u{7}x\"");
-        assert_eq!(
-            format!("{problem:#}"),
-            "warning: /a\\u{1b}[2J: RS-000 is \"\\u{7}x\" (spec.md)"
-        );
+        assert_eq!(format!("{problem:#}"), "warning: /a\\u{1b}[2J: RS-000 is \"\\u{7}x\" (spec.md)");
     }
 
     #[test]
     fn quote_cuts_at_a_character() {
-        assert_eq!(
-            quote(&"é".repeat(70)).chars().filter(|c| *c == 'é').count(),
-            64
-        );
+        assert_eq!(quote(&"é".repeat(70)).chars().filter(|c| *c == 'é').count(), 64);
         assert_eq!(quote("a"), "\"a\"");
     }
 }

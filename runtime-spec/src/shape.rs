@@ -71,12 +71,7 @@ enum Presence {
 }
 
 const fn field(name: &'static str, shape: Shape, presence: Presence) -> Field {
-    Field {
-        name,
-        shape,
-        presence,
-        rule: None,
-    }
+    Field { name, shape, presence, rule: None }
 }
 
 pub(crate) const fn optional(name: &'static str, shape: Shape) -> Field {
@@ -133,11 +128,7 @@ impl Shape {
     /// Where the member called `name` is written: known ones by table, all others behind them.
     pub(crate) fn position(&self, name: &str) -> usize {
         match self {
-            Self::Object(object) => object
-                .fields
-                .iter()
-                .position(|f| f.name == name)
-                .unwrap_or(usize::MAX),
+            Self::Object(object) => object.fields.iter().position(|f| f.name == name).unwrap_or(usize::MAX),
             _ => usize::MAX,
         }
     }
@@ -147,12 +138,8 @@ impl Shape {
         match value {
             Value::Array(items) => items.iter_mut().for_each(|v| self.element().strip_nulls(v)),
             Value::Object(members) if !matches!(self, Self::Any) => {
-                members.retain(|name, v| {
-                    !v.is_null() || matches!(self, Self::Object(o) if o.field(name).is_none())
-                });
-                members
-                    .iter_mut()
-                    .for_each(|(name, v)| self.named(name).strip_nulls(v));
+                members.retain(|name, v| !v.is_null() || matches!(self, Self::Object(o) if o.field(name).is_none()));
+                members.iter_mut().for_each(|(name, v)| self.named(name).strip_nulls(v));
             }
             _ => {}
         }
@@ -176,10 +163,7 @@ impl Shape {
             }
             (Self::Integer(least, most), Value::Number(_)) => {
                 if !node.integer().is_some_and(|n| (least..=most).contains(&&n)) {
-                    let message = format!(
-                        "must be a whole number from {least} to {most}, is {}",
-                        node.value
-                    );
+                    let message = format!("must be a whole number from {least} to {most}, is {}", node.value);
                     report.error(node, rule, message);
                 }
             }
@@ -214,14 +198,10 @@ impl Shape {
     /// The part of a value that the table knows, as `oci-spec` gets to see it. The value must have passed [`Self::walk`].
     pub(crate) fn known(&self, value: &Value) -> Value {
         match (self, value) {
-            (Self::List(Self::Word(words)), Value::Array(items)) => items
-                .iter()
-                .filter(|item| item.as_str().is_some_and(|word| words.contains(&word)))
-                .cloned()
-                .collect(),
-            (Self::List(shape), Value::Array(items)) => {
-                items.iter().map(|item| shape.known(item)).collect()
+            (Self::List(Self::Word(words)), Value::Array(items)) => {
+                items.iter().filter(|item| item.as_str().is_some_and(|word| words.contains(&word))).cloned().collect()
             }
+            (Self::List(shape), Value::Array(items)) => items.iter().map(|item| shape.known(item)).collect(),
             (Self::Map(shape), Value::Object(members)) => {
                 let known = members.iter().map(|(n, v)| (n.clone(), shape.known(v)));
                 Value::Object(known.collect())
@@ -266,17 +246,8 @@ fn walk_list(shape: &Shape, node: &Node<'_>, rule: Rule, mode: Mode, report: &mu
         match (shape, item.text()) {
             (Shape::Word(words), Some(word)) if !words.contains(&word) => {
                 let forgiven = mode == Mode::Read || rule == rules::CAPABILITIES;
-                let severity = if forgiven {
-                    Severity::Warning
-                } else {
-                    Severity::Error
-                };
-                report.add(
-                    severity,
-                    &item,
-                    rule,
-                    format!("is {}, which is unknown and ignored", quote(word)),
-                );
+                let severity = if forgiven { Severity::Warning } else { Severity::Error };
+                report.add(severity, &item, rule, format!("is {}, which is unknown and ignored", quote(word)));
             }
             _ => shape.walk(&item, rule, mode, report),
         }
@@ -297,11 +268,7 @@ impl Object {
                     report.error(&node.member(field.name), rule, "must be given");
                 }
                 (None, Presence::Expected, Mode::Check) => {
-                    report.warning(
-                        &node.member(field.name),
-                        rule,
-                        "should be given, counts as 0",
-                    );
+                    report.warning(&node.member(field.name), rule, "should be given, counts as 0");
                 }
                 (None, _, _) => {}
             }

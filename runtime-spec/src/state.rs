@@ -55,18 +55,10 @@ impl FromStr for Status {
 
     /// Fails with [`ErrorKind::Value`] for a word that is none of the five.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let all = [
-            Self::Creating,
-            Self::Created,
-            Self::Running,
-            Self::Paused,
-            Self::Stopped,
-        ];
+        let all = [Self::Creating, Self::Created, Self::Running, Self::Paused, Self::Stopped];
         all.into_iter()
             .find(|status| status.as_str() == text)
-            .ok_or_else(|| {
-                Error::new(ErrorKind::Value, "understand container status").detail(quote(text))
-            })
+            .ok_or_else(|| Error::new(ErrorKind::Value, "understand container status").detail(quote(text)))
     }
 }
 
@@ -159,26 +151,15 @@ impl State {
         let mut report = Report::default();
         check::oci_version(&node.member("ociVersion"), rules::STATE, &mut report);
         if !self.bundle.is_absolute() {
-            report.error(
-                &node.member("bundle"),
-                rules::STATE,
-                "must be an absolute path",
-            );
+            report.error(&node.member("bundle"), rules::STATE, "must be an absolute path");
         }
-        let alive = matches!(
-            self.status,
-            Status::Created | Status::Running | Status::Paused
-        );
+        let alive = matches!(self.status, Status::Created | Status::Running | Status::Paused);
         if alive && self.pid.is_none() {
             let message = format!("must be given for a container that is {}", self.status);
             report.error(&node.member("pid"), rules::STATE, message);
         }
         if let Some(pid) = self.pid.filter(|pid| *pid < 0 || (alive && *pid == 0)) {
-            report.error(
-                &node.member("pid"),
-                rules::STATE,
-                format!("{pid} is no process id"),
-            );
+            report.error(&node.member("pid"), rules::STATE, format!("{pid} is no process id"));
         }
         for (name, entry) in node.member("annotations").entries() {
             if name.is_empty() {
@@ -190,11 +171,7 @@ impl State {
 
     fn to_value(&self) -> Result<Value, Error> {
         let bundle = self.bundle.to_str().ok_or_else(|| {
-            Error::new(
-                ErrorKind::Encoding,
-                "write container state with bundle path",
-            )
-            .path(&self.bundle)
+            Error::new(ErrorKind::Encoding, "write container state with bundle path").path(&self.bundle)
         })?;
         let mut value = json!({
             "ociVersion": self.oci_version, "id": self.id.as_str(), "status": self.status.as_str(), "bundle": bundle,
@@ -203,10 +180,7 @@ impl State {
             value["pid"] = pid.into();
         }
         if !self.annotations.is_empty() {
-            let entries = self
-                .annotations
-                .iter()
-                .map(|(k, v)| (k.clone(), v.as_str().into()));
+            let entries = self.annotations.iter().map(|(k, v)| (k.clone(), v.as_str().into()));
             value["annotations"] = Value::Object(entries.collect::<Map<_, _>>());
         }
         Ok(value)
@@ -216,15 +190,10 @@ impl State {
     fn from_value(value: &Value, action: &'static str) -> Result<Self, Error> {
         let node = Node::root(value);
         let text = |name| node.text_at(name).unwrap_or_default().to_owned();
-        let pid = node
-            .integer_at("pid")
-            .and_then(|pid| i32::try_from(pid).ok());
+        let pid = node.integer_at("pid").and_then(|pid| i32::try_from(pid).ok());
         let annotations = node.member("annotations").entries().into_iter();
-        let id = ContainerId::new(text("id")).map_err(|e| {
-            Error::new(ErrorKind::Id, action)
-                .pointer_to("/id".to_owned())
-                .source(e)
-        })?;
+        let id = ContainerId::new(text("id"))
+            .map_err(|e| Error::new(ErrorKind::Id, action).pointer_to("/id".to_owned()).source(e))?;
         Ok(Self {
             oci_version: text("ociVersion"),
             id,
@@ -238,11 +207,7 @@ impl State {
     }
 }
 
-pub(crate) fn parse(
-    text: &[u8],
-    shape: &'static Shape,
-    action: &'static str,
-) -> Result<Value, Error> {
+pub(crate) fn parse(text: &[u8], shape: &'static Shape, action: &'static str) -> Result<Value, Error> {
     let mut value = json::parse(text, action)?;
     shape.strip_nulls(&mut value);
     let mut report = Report::default();
@@ -317,17 +282,12 @@ impl ProcessState {
         let value = parse(text, &PROCESS_STATE, PARSE)?;
         let node = Node::root(&value);
         let text = |node: &Node<'_>| node.text().unwrap_or_default().to_owned();
-        let pid = node
-            .integer_at("pid")
-            .and_then(|pid| i32::try_from(pid).ok());
+        let pid = node.integer_at("pid").and_then(|pid| i32::try_from(pid).ok());
         Ok(Self {
             oci_version: text(&node.member("ociVersion")),
             fds: node.list("fds").iter().map(text).collect(),
             pid: pid.unwrap_or_default(),
-            metadata: node
-                .text_at("metadata")
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned),
+            metadata: node.text_at("metadata").filter(|text| !text.is_empty()).map(str::to_owned),
             state: State::from_value(node.member("state").value, PARSE)?,
         })
     }
@@ -343,17 +303,21 @@ mod tests {
 
     #[test]
     fn rs_120_pid_and_bundle() {
-        for (status, alive) in [
-            (Status::Creating, false),
-            (Status::Created, true),
-            (Status::Running, true),
-            (Status::Stopped, false),
-        ] {
+        for (status, alive) in
+            [(Status::Creating, false), (Status::Created, true), (Status::Running, true), (Status::Stopped, false)]
+        {
             let problems = state(status).check();
             assert_eq!(problems.len(), usize::from(alive), "{status}");
             let mut with_pid = state(status);
             with_pid.pid = Some(7);
             assert!(with_pid.check().is_empty());
+        }
+        for (status, pid, wrong) in
+            [(Status::Stopped, -1, true), (Status::Stopped, 0, false), (Status::Running, 0, true)]
+        {
+            let mut odd = state(status);
+            odd.pid = Some(pid);
+            assert_eq!(!odd.check().is_empty(), wrong, "{status} {pid}");
         }
         let mut relative = state(Status::Stopped);
         relative.bundle = "b".into();
@@ -369,35 +333,17 @@ mod tests {
             assert_eq!(word.parse::<Status>().unwrap().to_string(), *word);
         }
         let error = "gone".parse::<Status>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "cannot understand container status: \"gone\""
-        );
+        assert_eq!(error.to_string(), "cannot understand container status: \"gone\"");
     }
 
     #[test]
     fn state_that_is_no_state_is_refused() {
         let cases = [
-            (
-                r#"{"ociVersion":"1.3.0","id":"a","status":"running"}"#,
-                "/bundle",
-            ),
-            (
-                r#"{"ociVersion":"1.3.0","id":"a","status":"gone","bundle":"/b"}"#,
-                "/status",
-            ),
-            (
-                r#"{"ociVersion":"1.3.0","id":"a/b","status":"stopped","bundle":"/b"}"#,
-                "/id",
-            ),
-            (
-                r#"{"ociVersion":"1.3.0","id":"a","status":"stopped","bundle":"/b","pid":-1}"#,
-                "/pid",
-            ),
-            (
-                r#"{"ociVersion":"1.3.0","id":"a","status":"stopped","bundle":"/b\u0000"}"#,
-                "/bundle",
-            ),
+            (r#"{"ociVersion":"1.3.0","id":"a","status":"running"}"#, "/bundle"),
+            (r#"{"ociVersion":"1.3.0","id":"a","status":"gone","bundle":"/b"}"#, "/status"),
+            (r#"{"ociVersion":"1.3.0","id":"a/b","status":"stopped","bundle":"/b"}"#, "/id"),
+            (r#"{"ociVersion":"1.3.0","id":"a","status":"stopped","bundle":"/b","pid":-1}"#, "/pid"),
+            (r#"{"ociVersion":"1.3.0","id":"a","status":"stopped","bundle":"/b\u0000"}"#, "/bundle"),
         ];
         for (text, pointer) in cases {
             let error = State::from_json(text.as_bytes()).unwrap_err();

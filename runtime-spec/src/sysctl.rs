@@ -59,16 +59,10 @@ impl Key {
                 return Err("must not be set as a sysctl: use the property hostname".to_owned());
             }
             _ => {
-                return Err(format!(
-                    "{} belongs to no namespace, it would change the host",
-                    quote(name)
-                ));
+                return Err(format!("{} belongs to no namespace, it would change the host", quote(name)));
             }
         };
-        Ok(Self {
-            file: parts.iter().collect(),
-            namespace,
-        })
+        Ok(Self { file: parts.iter().collect(), namespace })
     }
 
     /// The file, relative to `/proc/sys`. It has no `..` and no empty part.
@@ -96,12 +90,9 @@ fn parts(name: &str) -> Option<Vec<String>> {
     let separator = name.chars().find(|c| matches!(c, '.' | '/'))?;
     let inner = if separator == '.' { '/' } else { '.' };
     let part = |text: &str| {
-        let allowed =
-            |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '@') || c == inner;
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '@') || c == inner;
         let text_in_file = text.replace('/', ".");
-        let dots = text_in_file.starts_with('.')
-            || text_in_file.ends_with('.')
-            || text_in_file.contains("..");
+        let dots = text_in_file.starts_with('.') || text_in_file.ends_with('.') || text_in_file.contains("..");
         (!text.is_empty() && text.chars().all(allowed) && !dots).then_some(text_in_file)
     };
     let parts: Option<Vec<String>> = name.split(separator).map(part).collect();
@@ -115,46 +106,14 @@ mod tests {
     #[test]
     fn rs_081_only_namespaced_parameters() {
         let good = [
-            (
-                "net.ipv4.ip_forward",
-                "net/ipv4/ip_forward",
-                LinuxNamespaceType::Network,
-            ),
-            (
-                "net/ipv4/ip_forward",
-                "net/ipv4/ip_forward",
-                LinuxNamespaceType::Network,
-            ),
-            (
-                "net/ipv4/conf/eno2.100/rp_filter",
-                "net/ipv4/conf/eno2.100/rp_filter",
-                LinuxNamespaceType::Network,
-            ),
-            (
-                "net.ipv4.conf.veth-a@b.rp_filter",
-                "net/ipv4/conf/veth-a@b/rp_filter",
-                LinuxNamespaceType::Network,
-            ),
-            (
-                "fs.mqueue.msg_max",
-                "fs/mqueue/msg_max",
-                LinuxNamespaceType::Ipc,
-            ),
-            (
-                "kernel.shm_rmid_forced",
-                "kernel/shm_rmid_forced",
-                LinuxNamespaceType::Ipc,
-            ),
-            (
-                "kernel.domainname",
-                "kernel/domainname",
-                LinuxNamespaceType::Uts,
-            ),
-            (
-                "user.max_pid_namespaces",
-                "user/max_pid_namespaces",
-                LinuxNamespaceType::User,
-            ),
+            ("net.ipv4.ip_forward", "net/ipv4/ip_forward", LinuxNamespaceType::Network),
+            ("net/ipv4/ip_forward", "net/ipv4/ip_forward", LinuxNamespaceType::Network),
+            ("net/ipv4/conf/eno2.100/rp_filter", "net/ipv4/conf/eno2.100/rp_filter", LinuxNamespaceType::Network),
+            ("net.ipv4.conf.veth-a@b.rp_filter", "net/ipv4/conf/veth-a@b/rp_filter", LinuxNamespaceType::Network),
+            ("fs.mqueue.msg_max", "fs/mqueue/msg_max", LinuxNamespaceType::Ipc),
+            ("kernel.shm_rmid_forced", "kernel/shm_rmid_forced", LinuxNamespaceType::Ipc),
+            ("kernel.domainname", "kernel/domainname", LinuxNamespaceType::Uts),
+            ("user.max_pid_namespaces", "user/max_pid_namespaces", LinuxNamespaceType::User),
         ];
         for (name, file, namespace) in good {
             let key = Key::parse(name).unwrap();

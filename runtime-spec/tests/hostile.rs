@@ -1,8 +1,5 @@
 //! Documents made to hurt: they are refused, or handled exactly, without delay.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, in its helpers too"
-)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 use std::time::{Duration, Instant};
 
 use keelbox_runtime_spec::{Config, ErrorKind, Severity, check_json};
@@ -18,11 +15,7 @@ fn base() -> Value {
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let result = work();
-    assert!(
-        start.elapsed() < PATIENCE,
-        "{what} took {:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < PATIENCE, "{what} took {:?}", start.elapsed());
     result
 }
 
@@ -30,33 +23,12 @@ fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
 fn many_of_everything_is_handled_exactly() {
     let many = |item: Value, n: usize| Value::Array(vec![item; n]);
     let cases = [
-        (
-            "/mounts",
-            many(
-                json!({"destination": "/a", "type": "tmpfs", "options": ["ro"]}),
-                10_000,
-            ),
-        ),
-        (
-            "/linux/devices",
-            many(json!({"type": "p", "path": "/a"}), 10_000),
-        ),
-        (
-            "/linux/uidMappings",
-            many(json!({"containerID": 0, "hostID": 0, "size": 1}), 5_000),
-        ),
-        (
-            "/process/rlimits",
-            many(json!({"type": "RLIMIT_CPU", "soft": 1, "hard": 1}), 10_000),
-        ),
-        (
-            "/process/user",
-            json!({"uid": 0, "gid": 0, "additionalGids": vec![1; 100_000]}),
-        ),
-        (
-            "/hooks",
-            json!({"poststop": many(json!({"path": "/x"}), 10_000)}),
-        ),
+        ("/mounts", many(json!({"destination": "/a", "type": "tmpfs", "options": ["ro"]}), 10_000)),
+        ("/linux/devices", many(json!({"type": "p", "path": "/a"}), 10_000)),
+        ("/linux/uidMappings", many(json!({"containerID": 0, "hostID": 0, "size": 1}), 5_000)),
+        ("/process/rlimits", many(json!({"type": "RLIMIT_CPU", "soft": 1, "hard": 1}), 10_000)),
+        ("/process/user", json!({"uid": 0, "gid": 0, "additionalGids": vec![1; 100_000]})),
+        ("/hooks", json!({"poststop": many(json!({"path": "/x"}), 10_000)})),
         (
             "/linux/seccomp",
             json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": many(json!({"names": ["a"], "action": "SCMP_ACT_KILL", "args": many(json!({"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}), 6)}), 4_000)}),
@@ -93,15 +65,8 @@ fn a2_16_long_strings_and_nul_everywhere() {
         assert_eq!(config.unwrap_err().kind(), ErrorKind::TooLarge);
         document["process"]["args"] = json!([]);
         let config = Config::from_json(document.to_string().as_bytes()).unwrap();
-        let problem = config
-            .check()
-            .into_iter()
-            .find(|p| p.rule() == "RS-061")
-            .unwrap();
-        assert!(
-            problem.to_string().len() < 200,
-            "the message does not repeat the value"
-        );
+        let problem = config.check().into_iter().find(|p| p.rule() == "RS-061").unwrap();
+        assert!(problem.to_string().len() < 200, "the message does not repeat the value");
     });
     // A NUL in any string the specification knows is refused there, or is in an annotation.
     let mut strings = 0;
@@ -147,10 +112,7 @@ fn a3_02_and_a3_08_sysctl_and_cgroup_paths() {
         ("cgroupsPath", json!("a".repeat(256))),
         ("sysctl", json!({"": "1"})),
         ("sysctl", json!({"a\0b": "1"})),
-        (
-            "sysctl",
-            json!({"kernel.shm_rmid_forced+kernel.core_pattern": "1"}),
-        ),
+        ("sysctl", json!({"kernel.shm_rmid_forced+kernel.core_pattern": "1"})),
         ("sysctl", json!({"net.ipv4.ip_forward.": "1"})),
         ("sysctl", json!({"kernel.hostname": "x"})),
     ] {
@@ -158,18 +120,13 @@ fn a3_02_and_a3_08_sysctl_and_cgroup_paths() {
         document["linux"][member] = bad.clone();
         let problems = check_json(document.to_string().as_bytes()).unwrap();
         let here = format!("/linux/{member}");
-        let refused = problems
-            .iter()
-            .any(|p| p.pointer().starts_with(&here) && p.severity() == Severity::Error);
+        let refused = problems.iter().any(|p| p.pointer().starts_with(&here) && p.severity() == Severity::Error);
         assert!(refused, "{member}: {bad}");
     }
     let mut document = base();
     document["linux"]["cgroupsPath"] = json!(deep);
     let problems = check_json(document.to_string().as_bytes()).unwrap();
-    assert!(
-        problems.iter().all(|p| p.rule() != "RS-061"),
-        "300 levels are deep, but allowed"
-    );
+    assert!(problems.iter().all(|p| p.rule() != "RS-061"), "300 levels are deep, but allowed");
 }
 
 #[test]
@@ -182,9 +139,7 @@ fn cut_and_flipped_documents_never_panic() {
     for _ in 0..2_000 {
         let mut broken = text.clone();
         for _ in 0..3 {
-            seed = seed
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let at = (seed >> 33) as usize % broken.len();
             broken[at] = b"\"{}[]:,0-9eEnull\\u\xff\0 "[(seed >> 20) as usize % 20];
         }
@@ -199,10 +154,8 @@ fn cut_and_flipped_documents_never_panic() {
 /// Any type in any place: every member of a full document is replaced by every kind of value.
 #[test]
 fn every_member_with_every_type_never_panics() {
-    let text = std::fs::read(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/spec/schema/test/config/good/spec-example.json"
-    ));
+    let text =
+        std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/spec/schema/test/config/good/spec-example.json"));
     let document: Value = serde_json::from_slice(&text.unwrap()).unwrap();
     let kinds = [
         json!(null),
@@ -231,18 +184,12 @@ fn every_member_with_every_type_never_panics() {
                 Ok(config) => {
                     let again = Config::from_json(config.to_json().as_bytes()).unwrap();
                     assert_eq!(again, config, "{place} {kind}");
-                    assert!(
-                        Config::try_from(config.into_spec()).is_ok(),
-                        "{place} {kind}"
-                    );
+                    assert!(Config::try_from(config.into_spec()).is_ok(), "{place} {kind}");
                 }
                 // What does not read is an error of the check too, and `oci-spec` was never asked.
                 Err(error) => {
                     assert!(!error.problems().is_empty(), "{place} {kind}: {error}");
-                    assert!(
-                        problems.iter().any(|p| p.severity() == Severity::Error),
-                        "{place} {kind}"
-                    );
+                    assert!(problems.iter().any(|p| p.severity() == Severity::Error), "{place} {kind}");
                 }
             }
         }
@@ -252,13 +199,8 @@ fn every_member_with_every_type_never_panics() {
 fn each_place(value: &Value, place: String, out: &mut Vec<String>) {
     out.push(place.clone());
     match value {
-        Value::Array(items) => items
-            .iter()
-            .enumerate()
-            .for_each(|(i, v)| each_place(v, format!("{place}/{i}"), out)),
-        Value::Object(members) => members
-            .iter()
-            .for_each(|(n, v)| each_place(v, format!("{place}/{n}"), out)),
+        Value::Array(items) => items.iter().enumerate().for_each(|(i, v)| each_place(v, format!("{place}/{i}"), out)),
+        Value::Object(members) => members.iter().for_each(|(n, v)| each_place(v, format!("{place}/{n}"), out)),
         _ => {}
     }
 }

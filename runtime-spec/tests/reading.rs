@@ -1,8 +1,5 @@
 //! What the reader forgives, what it refuses, and what it keeps: the faults of `oci-spec`, unknown members, null, NUL.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, in its helpers too"
-)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 use keelbox_runtime_spec::{Config, ErrorKind, Severity};
 
 fn read(text: &str) -> Config {
@@ -26,12 +23,7 @@ fn rs_005_unknown_members_are_ignored_and_kept() {
     let mut config = read(text);
     let unknown = ["/linux/futureLimit", "/linux/namespaces/0/y", "/root/x"];
     assert_eq!(config.unknown(), unknown);
-    assert!(
-        config
-            .check()
-            .iter()
-            .all(|p| p.severity() == Severity::Warning)
-    );
+    assert!(config.check().iter().all(|p| p.severity() == Severity::Warning));
     config
         .edit(|spec| {
             let linux = spec.linux_mut().as_mut().unwrap();
@@ -40,10 +32,7 @@ fn rs_005_unknown_members_are_ignored_and_kept() {
         })
         .unwrap();
     assert_eq!(config.unknown(), unknown);
-    assert_eq!(
-        property(&config, "/linux/namespaces"),
-        r#"[{"type":"pid","y":1.5}]"#
-    );
+    assert_eq!(property(&config, "/linux/namespaces"), r#"[{"type":"pid","y":1.5}]"#);
     assert_eq!(property(&config, "/linux/futureLimit"), r#"{"z":null}"#);
     assert_eq!(property(&config, "/root/x"), "[1,null]");
 }
@@ -58,10 +47,7 @@ fn null_is_absent() {
     assert_eq!(property(&config, "/annotations"), r#"{"b":"c"}"#);
     assert!(!config.to_json().contains("null"));
     // A null element of a list is not absent.
-    assert_eq!(
-        refuse(r#"{"process":{"cwd":"/","args":["a",null]}}"#),
-        "/process/args/1"
-    );
+    assert_eq!(refuse(r#"{"process":{"cwd":"/","args":["a",null]}}"#), "/process/args/1");
 }
 
 #[test]
@@ -84,19 +70,13 @@ fn rs_027_newer_words_in_lists_become_warnings() {
     let seccomp = spec.linux().as_ref().unwrap().seccomp().as_ref().unwrap();
     assert_eq!(seccomp.flags().as_ref().unwrap().len(), 1);
     // The document keeps them, also when something else is edited.
-    config
-        .edit(|spec| spec.set_hostname(Some("x".into())).version().len())
-        .unwrap();
+    config.edit(|spec| spec.set_hostname(Some("x".into())).version().len()).unwrap();
     assert!(config.to_json().contains("CAP_FUTURE"));
     assert_eq!(config.warnings().len(), 4);
     // The strict check warns about capabilities, as the specification wants, and refuses the others (RS-006).
     let severity = |rule: &str| {
         let problems = config.check();
-        problems
-            .iter()
-            .find(|p| p.rule() == rule)
-            .unwrap()
-            .severity()
+        problems.iter().find(|p| p.rule() == rule).unwrap().severity()
     };
     assert_eq!(severity("RS-027"), Severity::Warning);
     assert_eq!(severity("RS-093"), Severity::Error);
@@ -110,58 +90,19 @@ const REFUSED: &[(&str, &str)] = &[
     (r#"{"root":{"path":"a\u0000b"}}"#, "/root/path"),
     (r#"{"process":{}}"#, "/process/cwd"),
     (r#"{"process":{"cwd":"/","args":"sh"}}"#, "/process/args"),
-    (
-        r#"{"process":{"cwd":"/","user":{"uid":-1}}}"#,
-        "/process/user/uid",
-    ),
-    (
-        r#"{"process":{"cwd":"/","user":{"uid":1.0}}}"#,
-        "/process/user/uid",
-    ),
-    (
-        r#"{"process":{"cwd":"/","user":{"uid":4294967296}}}"#,
-        "/process/user/uid",
-    ),
-    (
-        r#"{"process":{"cwd":"/","rlimits":[{"type":"RLIMIT_NEW","soft":1,"hard":1}]}}"#,
-        "/process/rlimits/0/type",
-    ),
-    (
-        r#"{"process":{"cwd":"/","rlimits":[{"type":"RLIMIT_CPU","soft":1}]}}"#,
-        "/process/rlimits/0/hard",
-    ),
-    (
-        r#"{"linux":{"namespaces":[{"type":"future"}]}}"#,
-        "/linux/namespaces/0/type",
-    ),
-    (
-        r#"{"linux":{"uidMappings":[{"containerID":0,"size":1}]}}"#,
-        "/linux/uidMappings/0/hostID",
-    ),
-    (
-        r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_FUTURE"}}}"#,
-        "/linux/seccomp/defaultAction",
-    ),
-    (
-        r#"{"linux":{"sysctl":{"net.a.b":1}}}"#,
-        "/linux/sysctl/net.a.b",
-    ),
-    (
-        r#"{"linux":{"resources":{"unified":{"a\u0000":"1"}}}}"#,
-        "/linux/resources/unified/a\0",
-    ),
-    (
-        r#"{"linux":{"resources":{"cpu":{"shares":-1}}}}"#,
-        "/linux/resources/cpu/shares",
-    ),
-    (
-        r#"{"hooks":{"poststop":[{"args":[]}]}}"#,
-        "/hooks/poststop/0/path",
-    ),
-    (
-        r#"{"freebsd":{"jail":{"vnet":"disable"}}}"#,
-        "/freebsd/jail/vnet",
-    ),
+    (r#"{"process":{"cwd":"/","user":{"uid":-1}}}"#, "/process/user/uid"),
+    (r#"{"process":{"cwd":"/","user":{"uid":1.0}}}"#, "/process/user/uid"),
+    (r#"{"process":{"cwd":"/","user":{"uid":4294967296}}}"#, "/process/user/uid"),
+    (r#"{"process":{"cwd":"/","rlimits":[{"type":"RLIMIT_NEW","soft":1,"hard":1}]}}"#, "/process/rlimits/0/type"),
+    (r#"{"process":{"cwd":"/","rlimits":[{"type":"RLIMIT_CPU","soft":1}]}}"#, "/process/rlimits/0/hard"),
+    (r#"{"linux":{"namespaces":[{"type":"future"}]}}"#, "/linux/namespaces/0/type"),
+    (r#"{"linux":{"uidMappings":[{"containerID":0,"size":1}]}}"#, "/linux/uidMappings/0/hostID"),
+    (r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_FUTURE"}}}"#, "/linux/seccomp/defaultAction"),
+    (r#"{"linux":{"sysctl":{"net.a.b":1}}}"#, "/linux/sysctl/net.a.b"),
+    (r#"{"linux":{"resources":{"unified":{"a\u0000":"1"}}}}"#, "/linux/resources/unified/a\0"),
+    (r#"{"linux":{"resources":{"cpu":{"shares":-1}}}}"#, "/linux/resources/cpu/shares"),
+    (r#"{"hooks":{"poststop":[{"args":[]}]}}"#, "/hooks/poststop/0/path"),
+    (r#"{"freebsd":{"jail":{"vnet":"disable"}}}"#, "/freebsd/jail/vnet"),
 ];
 
 #[test]
@@ -184,10 +125,7 @@ fn rs_070_absent_pids_limit_is_not_zero() {
     };
     assert!(pids(&absent).is_none());
     let zero = read(r#"{"linux":{"resources":{"pids":{"limit":0}}}}"#);
-    assert_eq!(
-        (zero.pids_limit(), pids(&zero).unwrap().limit()),
-        (Some(0), 0)
-    );
+    assert_eq!((zero.pids_limit(), pids(&zero).unwrap().limit()), (Some(0), 0));
     // Editing something else does not invent a limit; setting 0 does.
     absent
         .edit(|spec| {
@@ -199,15 +137,10 @@ fn rs_070_absent_pids_limit_is_not_zero() {
         .edit(|spec| {
             let linux = spec.linux_mut().as_mut().unwrap();
             let resources = linux.resources_mut().as_mut().unwrap();
-            resources.set_pids(Some(
-                keelbox_runtime_spec::oci_spec::runtime::LinuxPids::default(),
-            ));
+            resources.set_pids(Some(keelbox_runtime_spec::oci_spec::runtime::LinuxPids::default()));
         })
         .unwrap();
-    assert_eq!(
-        property(&absent, "/linux/resources/pids"),
-        r#"{"limit":0,"x":1}"#
-    );
+    assert_eq!(property(&absent, "/linux/resources/pids"), r#"{"limit":0,"x":1}"#);
 }
 
 #[test]
@@ -221,8 +154,7 @@ fn faults_of_oci_spec_stay_inside() {
         "freebsd":{"jail":{"host":"new"}}}"#;
     let mut config = read(text);
     let before: serde_json::Value = serde_json::from_str(text).unwrap();
-    let after =
-        |config: &Config| -> serde_json::Value { serde_json::from_str(&config.to_json()).unwrap() };
+    let after = |config: &Config| -> serde_json::Value { serde_json::from_str(&config.to_json()).unwrap() };
     assert_eq!(after(&config), before);
     assert_eq!(config.huge_page_limits(), [("2MB".to_owned(), u64::MAX)]);
 
@@ -232,25 +164,8 @@ fn faults_of_oci_spec_stay_inside() {
     let affinity = process.exec_cpu_affinity().as_ref().unwrap();
     assert_eq!(affinity.initial().as_deref(), Some("0-1,3"));
     assert_eq!(*affinity.cpu_affinity_final(), None);
-    assert_eq!(
-        process
-            .scheduler()
-            .as_ref()
-            .unwrap()
-            .flags()
-            .as_ref()
-            .unwrap()
-            .len(),
-        2
-    );
-    let pages = spec
-        .linux()
-        .as_ref()
-        .unwrap()
-        .resources()
-        .as_ref()
-        .unwrap()
-        .hugepage_limits();
+    assert_eq!(process.scheduler().as_ref().unwrap().flags().as_ref().unwrap().len(), 2);
+    let pages = spec.linux().as_ref().unwrap().resources().as_ref().unwrap().hugepage_limits();
     assert_eq!(pages.as_ref().unwrap()[0].limit(), i64::MAX);
     let hyperv = spec.windows().as_ref().unwrap().hyperv().as_ref().unwrap();
     assert_eq!(hyperv.utility_vm_path().as_deref(), Some("p"));
@@ -270,9 +185,7 @@ fn faults_of_oci_spec_stay_inside() {
     expected["windows"]["hyperv"]["utilityVMPath"] = "q".into();
     assert_eq!(after(&config), expected);
     // What oci-spec would write as null is not written.
-    let spec =
-        read(r#"{"linux":{"netDevices":{"eth0":{}},"resources":{"devices":[{"allow":true}]}}}"#)
-            .into_spec();
+    let spec = read(r#"{"linux":{"netDevices":{"eth0":{}},"resources":{"devices":[{"allow":true}]}}}"#).into_spec();
     assert!(!Config::try_from(spec).unwrap().to_json().contains("null"));
 }
 
@@ -282,26 +195,14 @@ fn edits_that_cannot_be_written_change_nothing() {
     let mut config = Config::new();
     let before = config.clone();
     let bad = std::path::PathBuf::from(std::ffi::OsStr::from_bytes(b"/\xff"));
-    let error = config
-        .edit(|spec| {
-            spec.process_mut()
-                .as_mut()
-                .unwrap()
-                .set_cwd(bad)
-                .cwd()
-                .clone()
-        })
-        .unwrap_err();
+    let error = config.edit(|spec| spec.process_mut().as_mut().unwrap().set_cwd(bad).cwd().clone()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Value);
     let error = config
         .edit(|spec| {
             spec.set_hostname(Some("a\0b".into()));
         })
         .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "cannot change configuration: /hostname: RS-035 must not contain a NUL character"
-    );
+    assert_eq!(error.to_string(), "cannot change configuration: /hostname: RS-035 must not contain a NUL character");
     for (pointer, text, kind) in [
         ("/process/cwd", "7", ErrorKind::Value),
         ("/process/cwd/x", "7", ErrorKind::Pointer),
@@ -311,16 +212,9 @@ fn edits_that_cannot_be_written_change_nothing() {
         ("/x", "{", ErrorKind::Syntax),
         (&"/x".repeat(100_000), "1", ErrorKind::Pointer),
     ] {
-        assert_eq!(
-            config.insert(pointer, text).unwrap_err().kind(),
-            kind,
-            "{pointer:.20}"
-        );
+        assert_eq!(config.insert(pointer, text).unwrap_err().kind(), kind, "{pointer:.20}");
     }
-    assert_eq!(
-        config.remove("/process/cwd").unwrap_err().kind(),
-        ErrorKind::Value
-    );
+    assert_eq!(config.remove("/process/cwd").unwrap_err().kind(), ErrorKind::Value);
     assert!(!config.remove("/nothing").unwrap() && !config.remove("").unwrap());
     assert_eq!(config, before);
 }
@@ -329,9 +223,7 @@ fn edits_that_cannot_be_written_change_nothing() {
 fn properties_are_inserted_and_removed() {
     let mut config = Config::new();
     config.insert("/annotations/a~1b", "\"c\"").unwrap();
-    config
-        .insert("/mounts/-", r#"{"destination":"/x","type":"tmpfs"}"#)
-        .unwrap();
+    config.insert("/mounts/-", r#"{"destination":"/x","type":"tmpfs"}"#).unwrap();
     assert_eq!(config.spec().annotations().as_ref().unwrap()["a/b"], "c");
     assert_eq!(config.spec().mounts().as_ref().unwrap().len(), 8);
     assert!(config.remove("/mounts/7").unwrap() && config.remove("/annotations").unwrap());

@@ -1,10 +1,7 @@
 //! Every rule of the validator: what breaks it, where it is reported, and what does not break it.
 //!
 //! Each case is a JSON merge patch (RFC 7396) to a configuration without problems, and the one problem it makes.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, in its helpers too"
-)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 use std::collections::BTreeSet;
 
 use keelbox_runtime_spec::{Config, Severity, check_json};
@@ -34,27 +31,17 @@ fn patch(target: &mut Value, change: &Value) {
 
 fn problems(change: &str) -> Vec<(String, &'static str, Severity)> {
     let mut config = base();
-    patch(
-        &mut config,
-        &serde_json::from_str(change).unwrap_or_else(|e| panic!("{change}: {e}")),
-    );
+    patch(&mut config, &serde_json::from_str(change).unwrap_or_else(|e| panic!("{change}: {e}")));
     let problems = check_json(config.to_string().as_bytes()).unwrap();
-    problems
-        .iter()
-        .map(|p| (p.pointer().to_owned(), p.rule(), p.severity()))
-        .collect()
+    problems.iter().map(|p| (p.pointer().to_owned(), p.rule(), p.severity())).collect()
 }
 
 /// Rule, patch, pointer.
-type Case = (&'static str, &'static str, &'static str);
+type Case<'a> = (&'a str, &'a str, &'a str);
 
-fn expect(severity: Severity, cases: &[Case]) {
+fn expect(severity: Severity, cases: &[Case<'_>]) {
     for (rule, change, pointer) in cases {
-        assert_eq!(
-            problems(change),
-            [((*pointer).to_owned(), *rule, severity)],
-            "{change}"
-        );
+        assert_eq!(problems(change), [((*pointer).to_owned(), *rule, severity)], "{change}");
     }
 }
 
@@ -64,7 +51,7 @@ fn expect_none(changes: &[&str]) {
     }
 }
 
-const COMMON: &[Case] = &[
+const COMMON: &[Case<'static>] = &[
     ("RS-010", r#"{"ociVersion":null}"#, "/ociVersion"),
     ("RS-010", r#"{"ociVersion":"1.3"}"#, "/ociVersion"),
     ("RS-010", r#"{"ociVersion":"2.0.0"}"#, "/ociVersion"),
@@ -72,36 +59,20 @@ const COMMON: &[Case] = &[
     ("RS-011", r#"{"root":{"path":null}}"#, "/root/path"),
     ("RS-011", r#"{"root":{"path":""}}"#, "/root/path"),
     ("RS-011", r#"{"root":{"readonly":1}}"#, "/root/readonly"),
-    (
-        "RS-036",
-        r#"{"hooks":{"poststop":[{"path":"bin/x"}]}}"#,
-        "/hooks/poststop/0/path",
-    ),
-    (
-        "RS-036",
-        r#"{"hooks":{"poststart":[{"path":"/x","timeout":0}]}}"#,
-        "/hooks/poststart/0/timeout",
-    ),
-    (
-        "RS-036",
-        r#"{"hooks":{"createRuntime":[{"path":"/x","timeout":-1}]}}"#,
-        "/hooks/createRuntime/0/timeout",
-    ),
+    ("RS-036", r#"{"hooks":{"poststop":[{"path":"bin/x"}]}}"#, "/hooks/poststop/0/path"),
+    ("RS-036", r#"{"hooks":{"poststart":[{"path":"/x","timeout":0}]}}"#, "/hooks/poststart/0/timeout"),
+    ("RS-036", r#"{"hooks":{"createRuntime":[{"path":"/x","timeout":-1}]}}"#, "/hooks/createRuntime/0/timeout"),
     ("RS-043", r#"{"annotations":{"":"x"}}"#, "/annotations/"),
     ("RS-043", r#"{"annotations":{"a":1}}"#, "/annotations/a"),
 ];
 
-const PROCESS: &[Case] = &[
+const PROCESS: &[Case<'static>] = &[
     (
         "RS-023",
         r#"{"process":{"terminal":true,"consoleSize":{"height":65536,"width":80}}}"#,
         "/process/consoleSize/height",
     ),
-    (
-        "RS-023",
-        r#"{"process":{"terminal":true,"consoleSize":{"height":24}}}"#,
-        "/process/consoleSize/width",
-    ),
+    ("RS-023", r#"{"process":{"terminal":true,"consoleSize":{"height":24}}}"#, "/process/consoleSize/width"),
     ("RS-024", r#"{"process":{"cwd":"srv"}}"#, "/process/cwd"),
     ("RS-024", r#"{"process":{"cwd":""}}"#, "/process/cwd"),
     ("RS-025", r#"{"process":{"args":[]}}"#, "/process/args"),
@@ -112,169 +83,53 @@ const PROCESS: &[Case] = &[
         r#"{"process":{"rlimits":[{"type":"RLIMIT_CPU","soft":1,"hard":2},{"type":"RLIMIT_CPU","soft":1,"hard":2}]}}"#,
         "/process/rlimits/1/type",
     ),
-    (
-        "RS-026",
-        r#"{"process":{"rlimits":[{"type":"RLIMIT_CPU","soft":3,"hard":2}]}}"#,
-        "/process/rlimits/0/soft",
-    ),
-    (
-        "RS-026",
-        r#"{"process":{"rlimits":[{"type":"RLIMIT_X","soft":1,"hard":2}]}}"#,
-        "/process/rlimits/0/type",
-    ),
-    (
-        "RS-026",
-        r#"{"process":{"rlimits":[{"type":"RLIMIT_CPU","hard":2}]}}"#,
-        "/process/rlimits/0/soft",
-    ),
-    (
-        "RS-028",
-        r#"{"process":{"noNewPrivileges":"yes"}}"#,
-        "/process/noNewPrivileges",
-    ),
-    (
-        "RS-029",
-        r#"{"process":{"oomScoreAdj":1001}}"#,
-        "/process/oomScoreAdj",
-    ),
-    (
-        "RS-030",
-        r#"{"process":{"scheduler":{}}}"#,
-        "/process/scheduler/policy",
-    ),
-    (
-        "RS-030",
-        r#"{"process":{"scheduler":{"policy":"SCHED_ISO"}}}"#,
-        "/process/scheduler/policy",
-    ),
-    (
-        "RS-030",
-        r#"{"process":{"scheduler":{"policy":"SCHED_OTHER","nice":20}}}"#,
-        "/process/scheduler/nice",
-    ),
-    (
-        "RS-030",
-        r#"{"process":{"scheduler":{"policy":"SCHED_OTHER","priority":1}}}"#,
-        "/process/scheduler/priority",
-    ),
-    (
-        "RS-030",
-        r#"{"process":{"scheduler":{"policy":"SCHED_FIFO"}}}"#,
-        "/process/scheduler/priority",
-    ),
-    (
-        "RS-030",
-        r#"{"process":{"scheduler":{"policy":"SCHED_RR","priority":100}}}"#,
-        "/process/scheduler/priority",
-    ),
+    ("RS-026", r#"{"process":{"rlimits":[{"type":"RLIMIT_CPU","soft":3,"hard":2}]}}"#, "/process/rlimits/0/soft"),
+    ("RS-026", r#"{"process":{"rlimits":[{"type":"RLIMIT_X","soft":1,"hard":2}]}}"#, "/process/rlimits/0/type"),
+    ("RS-026", r#"{"process":{"rlimits":[{"type":"RLIMIT_CPU","hard":2}]}}"#, "/process/rlimits/0/soft"),
+    ("RS-028", r#"{"process":{"noNewPrivileges":"yes"}}"#, "/process/noNewPrivileges"),
+    ("RS-029", r#"{"process":{"oomScoreAdj":1001}}"#, "/process/oomScoreAdj"),
+    ("RS-030", r#"{"process":{"scheduler":{}}}"#, "/process/scheduler/policy"),
+    ("RS-030", r#"{"process":{"scheduler":{"policy":"SCHED_ISO"}}}"#, "/process/scheduler/policy"),
+    ("RS-030", r#"{"process":{"scheduler":{"policy":"SCHED_OTHER","nice":20}}}"#, "/process/scheduler/nice"),
+    ("RS-030", r#"{"process":{"scheduler":{"policy":"SCHED_OTHER","priority":1}}}"#, "/process/scheduler/priority"),
+    ("RS-030", r#"{"process":{"scheduler":{"policy":"SCHED_FIFO"}}}"#, "/process/scheduler/priority"),
+    ("RS-030", r#"{"process":{"scheduler":{"policy":"SCHED_RR","priority":100}}}"#, "/process/scheduler/priority"),
     (
         "RS-030",
         r#"{"process":{"scheduler":{"policy":"SCHED_DEADLINE","runtime":5000,"deadline":4000,"period":9000}}}"#,
         "/process/scheduler",
     ),
-    (
-        "RS-030",
-        r#"{"process":{"scheduler":{"policy":"SCHED_BATCH","period":9000}}}"#,
-        "/process/scheduler",
-    ),
+    ("RS-030", r#"{"process":{"scheduler":{"policy":"SCHED_BATCH","period":9000}}}"#, "/process/scheduler"),
     (
         "RS-030",
         r#"{"process":{"scheduler":{"policy":"SCHED_BATCH","flags":["SCHED_FLAG_X"]}}}"#,
         "/process/scheduler/flags/0",
     ),
-    (
-        "RS-031",
-        r#"{"process":{"ioPriority":{"priority":1}}}"#,
-        "/process/ioPriority/class",
-    ),
+    ("RS-031", r#"{"process":{"ioPriority":{"priority":1}}}"#, "/process/ioPriority/class"),
     (
         "RS-031",
         r#"{"process":{"ioPriority":{"class":"IOPRIO_CLASS_BE","priority":8}}}"#,
         "/process/ioPriority/priority",
     ),
-    (
-        "RS-032",
-        r#"{"process":{"execCPUAffinity":{"initial":"0-1,x"}}}"#,
-        "/process/execCPUAffinity/initial",
-    ),
-    (
-        "RS-033",
-        r#"{"process":{"apparmorProfile":"a\u0000"}}"#,
-        "/process/apparmorProfile",
-    ),
-    (
-        "RS-034",
-        r#"{"process":{"user":{"uid":4294967295}}}"#,
-        "/process/user/uid",
-    ),
-    (
-        "RS-034",
-        r#"{"process":{"user":{"umask":512}}}"#,
-        "/process/user/umask",
-    ),
-    (
-        "RS-034",
-        r#"{"process":{"user":{"additionalGids":[1,4294967295]}}}"#,
-        "/process/user/additionalGids/1",
-    ),
-    (
-        "RS-035",
-        r#"{"hostname":"x","linux":{"namespaces":[{"type":"mount"}]}}"#,
-        "/hostname",
-    ),
-    (
-        "RS-035",
-        r#"{"domainname":"x","linux":{"namespaces":[{"type":"mount"}]}}"#,
-        "/domainname",
-    ),
-    (
-        "RS-035",
-        r#"{"hostname":"12345678901234567890123456789012345678901234567890123456789012345"}"#,
-        "/hostname",
-    ),
-    (
-        "RS-035",
-        r#"{"domainname":"x","linux":{"sysctl":{"kernel.domainname":"y"}}}"#,
-        "/domainname",
-    ),
+    ("RS-032", r#"{"process":{"execCPUAffinity":{"initial":"0-1,x"}}}"#, "/process/execCPUAffinity/initial"),
+    ("RS-033", r#"{"process":{"apparmorProfile":"a\u0000"}}"#, "/process/apparmorProfile"),
+    ("RS-034", r#"{"process":{"user":{"uid":4294967295}}}"#, "/process/user/uid"),
+    ("RS-034", r#"{"process":{"user":{"umask":512}}}"#, "/process/user/umask"),
+    ("RS-034", r#"{"process":{"user":{"additionalGids":[1,4294967295]}}}"#, "/process/user/additionalGids/1"),
+    ("RS-035", r#"{"hostname":"x","linux":{"namespaces":[{"type":"mount"}]}}"#, "/hostname"),
+    ("RS-035", r#"{"domainname":"x","linux":{"namespaces":[{"type":"mount"}]}}"#, "/domainname"),
+    ("RS-035", r#"{"hostname":"12345678901234567890123456789012345678901234567890123456789012345"}"#, "/hostname"),
+    ("RS-035", r#"{"domainname":"x","linux":{"sysctl":{"kernel.domainname":"y"}}}"#, "/domainname"),
 ];
 
-const MOUNTS: &[Case] = &[
-    (
-        "RS-014",
-        r#"{"mounts":[{"destination":"","type":"proc"}]}"#,
-        "/mounts/0/destination",
-    ),
-    (
-        "RS-014",
-        r#"{"mounts":[{"type":"proc"}]}"#,
-        "/mounts/0/destination",
-    ),
-    (
-        "RS-015",
-        r#"{"mounts":[{"destination":"/a","type":"none","options":["rbind"]}]}"#,
-        "/mounts/0/source",
-    ),
-    (
-        "RS-015",
-        r#"{"mounts":[{"destination":"/a","source":"x"}]}"#,
-        "/mounts/0/type",
-    ),
-    (
-        "RS-015",
-        r#"{"mounts":[{"destination":"/a","source":"x","type":"bind"}]}"#,
-        "/mounts/0/type",
-    ),
-    (
-        "RS-016",
-        r#"{"mounts":[{"destination":"/a","type":"tmpfs","options":"ro"}]}"#,
-        "/mounts/0/options",
-    ),
-    (
-        "RS-020",
-        r#"{"mounts":[{"destination":"/a","source":"/b","options":["bind","idmap"]}]}"#,
-        "/mounts/0/options",
-    ),
+const MOUNTS: &[Case<'static>] = &[
+    ("RS-014", r#"{"mounts":[{"destination":"","type":"proc"}]}"#, "/mounts/0/destination"),
+    ("RS-014", r#"{"mounts":[{"type":"proc"}]}"#, "/mounts/0/destination"),
+    ("RS-015", r#"{"mounts":[{"destination":"/a","type":"none","options":["rbind"]}]}"#, "/mounts/0/source"),
+    ("RS-015", r#"{"mounts":[{"destination":"/a","source":"x"}]}"#, "/mounts/0/type"),
+    ("RS-015", r#"{"mounts":[{"destination":"/a","source":"x","type":"bind"}]}"#, "/mounts/0/type"),
+    ("RS-016", r#"{"mounts":[{"destination":"/a","type":"tmpfs","options":"ro"}]}"#, "/mounts/0/options"),
+    ("RS-020", r#"{"mounts":[{"destination":"/a","source":"/b","options":["bind","idmap"]}]}"#, "/mounts/0/options"),
     (
         "RS-021",
         r#"{"mounts":[{"destination":"/a","source":"/b","options":["bind","idmap"],"uidMappings":[{"containerID":0,"hostID":1,"size":1}]}]}"#,
@@ -287,17 +142,9 @@ const MOUNTS: &[Case] = &[
     ),
 ];
 
-const NAMESPACES: &[Case] = &[
-    (
-        "RS-051",
-        r#"{"linux":{"namespaces":[{"type":"mount"},{"type":"x"}]}}"#,
-        "/linux/namespaces/1/type",
-    ),
-    (
-        "RS-051",
-        r#"{"linux":{"namespaces":[{"type":"mount"},{}]}}"#,
-        "/linux/namespaces/1/type",
-    ),
+const NAMESPACES: &[Case<'static>] = &[
+    ("RS-051", r#"{"linux":{"namespaces":[{"type":"mount"},{"type":"x"}]}}"#, "/linux/namespaces/1/type"),
+    ("RS-051", r#"{"linux":{"namespaces":[{"type":"mount"},{}]}}"#, "/linux/namespaces/1/type"),
     (
         "RS-052",
         r#"{"linux":{"namespaces":[{"type":"mount"},{"type":"pid","path":"proc/1/ns/pid"}]}}"#,
@@ -308,11 +155,7 @@ const NAMESPACES: &[Case] = &[
         r#"{"linux":{"namespaces":[{"type":"mount"},{"type":"pid"},{"type":"pid","path":"/p"}]}}"#,
         "/linux/namespaces/2/type",
     ),
-    (
-        "RS-055",
-        r#"{"linux":{"timeOffsets":{"monotonic":{"secs":1}}}}"#,
-        "/linux/timeOffsets",
-    ),
+    ("RS-055", r#"{"linux":{"timeOffsets":{"monotonic":{"secs":1}}}}"#, "/linux/timeOffsets"),
     (
         "RS-055",
         r#"{"linux":{"namespaces":[{"type":"mount"},{"type":"time","path":"/t"}],"timeOffsets":{"boottime":{}}}}"#,
@@ -328,59 +171,23 @@ const NAMESPACES: &[Case] = &[
         r#"{"linux":{"namespaces":[{"type":"mount"},{"type":"time"}],"timeOffsets":{"realtime":{}}}}"#,
         "/linux/timeOffsets/realtime",
     ),
-    (
-        "RS-058",
-        r#"{"linux":{"netDevices":{"a/b":{"name":"c"}}}}"#,
-        "/linux/netDevices/a~1b",
-    ),
-    (
-        "RS-059",
-        r#"{"linux":{"netDevices":{"eth0":{"name":"name-that-is-long"}}}}"#,
-        "/linux/netDevices/eth0/name",
-    ),
-    (
-        "RS-059",
-        r#"{"linux":{"netDevices":{"eth0":{"name":"a%d%d"}}}}"#,
-        "/linux/netDevices/eth0/name",
-    ),
-    (
-        "RS-059",
-        r#"{"linux":{"netDevices":{"eth0":{"name":"a%s"}}}}"#,
-        "/linux/netDevices/eth0/name",
-    ),
-    (
-        "RS-059",
-        r#"{"linux":{"netDevices":{"eth0":{"name":"eth1"},"eth1":{}}}}"#,
-        "/linux/netDevices/eth1/name",
-    ),
+    ("RS-058", r#"{"linux":{"netDevices":{"a/b":{"name":"c"}}}}"#, "/linux/netDevices/a~1b"),
+    ("RS-059", r#"{"linux":{"netDevices":{"eth0":{"name":"name-that-is-long"}}}}"#, "/linux/netDevices/eth0/name"),
+    ("RS-059", r#"{"linux":{"netDevices":{"eth0":{"name":"a%d%d"}}}}"#, "/linux/netDevices/eth0/name"),
+    ("RS-059", r#"{"linux":{"netDevices":{"eth0":{"name":"a%s"}}}}"#, "/linux/netDevices/eth0/name"),
+    ("RS-059", r#"{"linux":{"netDevices":{"eth0":{"name":"eth1"},"eth1":{}}}}"#, "/linux/netDevices/eth1/name"),
 ];
 
-const DEVICES: &[Case] = &[
-    (
-        "RS-056",
-        r#"{"linux":{"devices":[{"type":"x","path":"/dev/a","major":1,"minor":2}]}}"#,
-        "/linux/devices/0/type",
-    ),
-    (
-        "RS-056",
-        r#"{"linux":{"devices":[{"type":"c","path":"dev/a","major":1,"minor":2}]}}"#,
-        "/linux/devices/0/path",
-    ),
+const DEVICES: &[Case<'static>] = &[
+    ("RS-056", r#"{"linux":{"devices":[{"type":"x","path":"/dev/a","major":1,"minor":2}]}}"#, "/linux/devices/0/type"),
+    ("RS-056", r#"{"linux":{"devices":[{"type":"c","path":"dev/a","major":1,"minor":2}]}}"#, "/linux/devices/0/path"),
     (
         "RS-056",
         r#"{"linux":{"devices":[{"type":"c","path":"/dev/../a","major":1,"minor":2}]}}"#,
         "/linux/devices/0/path",
     ),
-    (
-        "RS-056",
-        r#"{"linux":{"devices":[{"type":"c","path":"/dev/a","minor":2}]}}"#,
-        "/linux/devices/0/major",
-    ),
-    (
-        "RS-056",
-        r#"{"linux":{"devices":[{"type":"b","path":"/dev/a","major":1}]}}"#,
-        "/linux/devices/0/minor",
-    ),
+    ("RS-056", r#"{"linux":{"devices":[{"type":"c","path":"/dev/a","minor":2}]}}"#, "/linux/devices/0/major"),
+    ("RS-056", r#"{"linux":{"devices":[{"type":"b","path":"/dev/a","major":1}]}}"#, "/linux/devices/0/minor"),
     (
         "RS-056",
         r#"{"linux":{"devices":[{"type":"u","path":"/dev/a","major":-1,"minor":2}]}}"#,
@@ -391,31 +198,47 @@ const DEVICES: &[Case] = &[
         r#"{"linux":{"devices":[{"type":"c","path":"/dev/a","major":1,"minor":1048576}]}}"#,
         "/linux/devices/0/minor",
     ),
-    (
-        "RS-056",
-        r#"{"linux":{"devices":[{"type":"p","path":"/dev/a","fileMode":512}]}}"#,
-        "/linux/devices/0/fileMode",
-    ),
+    ("RS-056", r#"{"linux":{"devices":[{"type":"p","path":"/dev/a","fileMode":512}]}}"#, "/linux/devices/0/fileMode"),
     (
         "RS-056",
         r#"{"linux":{"devices":[{"type":"p","path":"/dev/a"},{"type":"c","path":"/dev/a","major":1,"minor":2}]}}"#,
         "/linux/devices/1/path",
     ),
     (
+        "RS-056",
+        r#"{"linux":{"devices":[{"type":"c","path":"/dev/a","major":4096,"minor":2}]}}"#,
+        "/linux/devices/0/major",
+    ),
+    ("RS-066", r#"{"linux":{"resources":{"cpu":{"period":999}}}}"#, "/linux/resources/cpu/period"),
+    (
+        "RS-030",
+        r#"{"process":{"scheduler":{"policy":"SCHED_DEADLINE","runtime":1023,"deadline":4000}}}"#,
+        "/process/scheduler",
+    ),
+    (
+        "RS-030",
+        r#"{"process":{"scheduler":{"policy":"SCHED_DEADLINE","runtime":5000,"deadline":6000,"period":5500}}}"#,
+        "/process/scheduler",
+    ),
+    ("RS-030", r#"{"process":{"scheduler":{"policy":"SCHED_OTHER","nice":-21}}}"#, "/process/scheduler/nice"),
+    ("RS-029", r#"{"process":{"oomScoreAdj":-1001}}"#, "/process/oomScoreAdj"),
+    (
+        "RS-031",
+        r#"{"process":{"ioPriority":{"class":"IOPRIO_CLASS_BE","priority":-1}}}"#,
+        "/process/ioPriority/priority",
+    ),
+    (
+        "RS-092",
+        r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_TRACE","defaultErrnoRet":65536}}}"#,
+        "/linux/seccomp/defaultErrnoRet",
+    ),
+    (
         "RS-057",
         r#"{"linux":{"devices":[{"type":"c","path":"/dev/null","major":1,"minor":5}]}}"#,
         "/linux/devices/0/path",
     ),
-    (
-        "RS-064",
-        r#"{"linux":{"resources":{"devices":[{"access":"r"}]}}}"#,
-        "/linux/resources/devices/0/allow",
-    ),
-    (
-        "RS-064",
-        r#"{"linux":{"resources":{"devices":[{"allow":true,"type":"p"}]}}}"#,
-        "/linux/resources/devices/0/type",
-    ),
+    ("RS-064", r#"{"linux":{"resources":{"devices":[{"access":"r"}]}}}"#, "/linux/resources/devices/0/allow"),
+    ("RS-064", r#"{"linux":{"resources":{"devices":[{"allow":true,"type":"p"}]}}}"#, "/linux/resources/devices/0/type"),
     (
         "RS-064",
         r#"{"linux":{"resources":{"devices":[{"allow":true,"access":"rx"}]}}}"#,
@@ -433,77 +256,25 @@ const DEVICES: &[Case] = &[
     ),
 ];
 
-const RESOURCES: &[Case] = &[
-    (
-        "RS-065",
-        r#"{"linux":{"resources":{"memory":{"limit":-2}}}}"#,
-        "/linux/resources/memory/limit",
-    ),
-    (
-        "RS-065",
-        r#"{"linux":{"resources":{"memory":{"limit":10,"swap":9}}}}"#,
-        "/linux/resources/memory/swap",
-    ),
-    (
-        "RS-065",
-        r#"{"linux":{"resources":{"memory":{"limit":-1,"swap":9}}}}"#,
-        "/linux/resources/memory/swap",
-    ),
-    (
-        "RS-065",
-        r#"{"linux":{"resources":{"memory":{"swappiness":101}}}}"#,
-        "/linux/resources/memory/swappiness",
-    ),
-    (
-        "RS-066",
-        r#"{"linux":{"resources":{"cpu":{"quota":10000,"burst":10001}}}}"#,
-        "/linux/resources/cpu/burst",
-    ),
-    (
-        "RS-066",
-        r#"{"linux":{"resources":{"cpu":{"quota":999}}}}"#,
-        "/linux/resources/cpu/quota",
-    ),
-    (
-        "RS-066",
-        r#"{"linux":{"resources":{"cpu":{"quota":-2}}}}"#,
-        "/linux/resources/cpu/quota",
-    ),
-    (
-        "RS-066",
-        r#"{"linux":{"resources":{"cpu":{"period":1000001}}}}"#,
-        "/linux/resources/cpu/period",
-    ),
+const RESOURCES: &[Case<'static>] = &[
+    ("RS-065", r#"{"linux":{"resources":{"memory":{"limit":-2}}}}"#, "/linux/resources/memory/limit"),
+    ("RS-065", r#"{"linux":{"resources":{"memory":{"limit":10,"swap":9}}}}"#, "/linux/resources/memory/swap"),
+    ("RS-065", r#"{"linux":{"resources":{"memory":{"limit":-1,"swap":9}}}}"#, "/linux/resources/memory/swap"),
+    ("RS-065", r#"{"linux":{"resources":{"memory":{"swappiness":101}}}}"#, "/linux/resources/memory/swappiness"),
+    ("RS-066", r#"{"linux":{"resources":{"cpu":{"quota":10000,"burst":10001}}}}"#, "/linux/resources/cpu/burst"),
+    ("RS-066", r#"{"linux":{"resources":{"cpu":{"quota":999}}}}"#, "/linux/resources/cpu/quota"),
+    ("RS-066", r#"{"linux":{"resources":{"cpu":{"quota":-2}}}}"#, "/linux/resources/cpu/quota"),
+    ("RS-066", r#"{"linux":{"resources":{"cpu":{"period":1000001}}}}"#, "/linux/resources/cpu/period"),
     (
         "RS-066",
         r#"{"linux":{"resources":{"cpu":{"realtimeRuntime":2,"realtimePeriod":1}}}}"#,
         "/linux/resources/cpu/realtimeRuntime",
     ),
-    (
-        "RS-066",
-        r#"{"linux":{"resources":{"cpu":{"idle":2}}}}"#,
-        "/linux/resources/cpu/idle",
-    ),
-    (
-        "RS-066",
-        r#"{"linux":{"resources":{"cpu":{"cpus":"3-1"}}}}"#,
-        "/linux/resources/cpu/cpus",
-    ),
-    (
-        "RS-066",
-        r#"{"linux":{"resources":{"cpu":{"mems":"a"}}}}"#,
-        "/linux/resources/cpu/mems",
-    ),
-    (
-        "RS-067",
-        r#"{"linux":{"resources":{"blockIO":{"weight":9}}}}"#,
-        "/linux/resources/blockIO/weight",
-    ),
-    (
-        "RS-067",
-        r#"{"linux":{"resources":{"blockIO":{"leafWeight":1001}}}}"#,
-        "/linux/resources/blockIO/leafWeight",
-    ),
+    ("RS-066", r#"{"linux":{"resources":{"cpu":{"idle":2}}}}"#, "/linux/resources/cpu/idle"),
+    ("RS-066", r#"{"linux":{"resources":{"cpu":{"cpus":"3-1"}}}}"#, "/linux/resources/cpu/cpus"),
+    ("RS-066", r#"{"linux":{"resources":{"cpu":{"mems":"a"}}}}"#, "/linux/resources/cpu/mems"),
+    ("RS-067", r#"{"linux":{"resources":{"blockIO":{"weight":9}}}}"#, "/linux/resources/blockIO/weight"),
+    ("RS-067", r#"{"linux":{"resources":{"blockIO":{"leafWeight":1001}}}}"#, "/linux/resources/blockIO/leafWeight"),
     (
         "RS-067",
         r#"{"linux":{"resources":{"blockIO":{"weightDevice":[{"major":8,"minor":0}]}}}}"#,
@@ -544,134 +315,38 @@ const RESOURCES: &[Case] = &[
         r#"{"linux":{"resources":{"network":{"priorities":[{"name":"a"}]}}}}"#,
         "/linux/resources/network/priorities/0/priority",
     ),
-    (
-        "RS-070",
-        r#"{"linux":{"resources":{"pids":{}}}}"#,
-        "/linux/resources/pids/limit",
-    ),
-    (
-        "RS-070",
-        r#"{"linux":{"resources":{"pids":{"limit":-2}}}}"#,
-        "/linux/resources/pids/limit",
-    ),
-    (
-        "RS-071",
-        r#"{"linux":{"resources":{"rdma":{"mlx5":{}}}}}"#,
-        "/linux/resources/rdma/mlx5",
-    ),
-    (
-        "RS-071",
-        r#"{"linux":{"resources":{"rdma":{"a b":{"hcaHandles":1}}}}}"#,
-        "/linux/resources/rdma/a b",
-    ),
+    ("RS-070", r#"{"linux":{"resources":{"pids":{}}}}"#, "/linux/resources/pids/limit"),
+    ("RS-070", r#"{"linux":{"resources":{"pids":{"limit":-2}}}}"#, "/linux/resources/pids/limit"),
+    ("RS-071", r#"{"linux":{"resources":{"rdma":{"mlx5":{}}}}}"#, "/linux/resources/rdma/mlx5"),
+    ("RS-071", r#"{"linux":{"resources":{"rdma":{"a b":{"hcaHandles":1}}}}}"#, "/linux/resources/rdma/a b"),
     (
         "RS-072",
         r#"{"linux":{"resources":{"unified":{"../../cgroup.procs":"1"}}}}"#,
         "/linux/resources/unified/..~1..~1cgroup.procs",
     ),
-    (
-        "RS-072",
-        r#"{"linux":{"resources":{"unified":{"":"1"}}}}"#,
-        "/linux/resources/unified/",
-    ),
-    (
-        "RS-072",
-        r#"{"linux":{"resources":{"unified":{"memory":"1"}}}}"#,
-        "/linux/resources/unified/memory",
-    ),
-    (
-        "RS-072",
-        r#"{"linux":{"resources":{"unified":{"..":"1"}}}}"#,
-        "/linux/resources/unified/..",
-    ),
-    (
-        "RS-072",
-        r#"{"linux":{"resources":{"unified":{"a/b.max":"1"}}}}"#,
-        "/linux/resources/unified/a~1b.max",
-    ),
-    (
-        "RS-072",
-        r#"{"linux":{"resources":{"unified":{"memory.max":1}}}}"#,
-        "/linux/resources/unified/memory.max",
-    ),
+    ("RS-072", r#"{"linux":{"resources":{"unified":{"":"1"}}}}"#, "/linux/resources/unified/"),
+    ("RS-072", r#"{"linux":{"resources":{"unified":{"memory":"1"}}}}"#, "/linux/resources/unified/memory"),
+    ("RS-072", r#"{"linux":{"resources":{"unified":{"..":"1"}}}}"#, "/linux/resources/unified/.."),
+    ("RS-072", r#"{"linux":{"resources":{"unified":{"a/b.max":"1"}}}}"#, "/linux/resources/unified/a~1b.max"),
+    ("RS-072", r#"{"linux":{"resources":{"unified":{"memory.max":1}}}}"#, "/linux/resources/unified/memory.max"),
 ];
 
-const ENVIRONMENT: &[Case] = &[
-    (
-        "RS-061",
-        r#"{"linux":{"cgroupsPath":"/../../x"}}"#,
-        "/linux/cgroupsPath",
-    ),
-    (
-        "RS-061",
-        r#"{"linux":{"cgroupsPath":"a/../../b"}}"#,
-        "/linux/cgroupsPath",
-    ),
-    (
-        "RS-061",
-        r#"{"linux":{"cgroupsPath":".."}}"#,
-        "/linux/cgroupsPath",
-    ),
-    (
-        "RS-061",
-        r#"{"linux":{"cgroupsPath":"a\u0000"}}"#,
-        "/linux/cgroupsPath",
-    ),
-    (
-        "RS-061",
-        r#"{"linux":{"cgroupsPath":"a\nb"}}"#,
-        "/linux/cgroupsPath",
-    ),
-    (
-        "RS-076",
-        r#"{"linux":{"intelRdt":{"enableMonitoring":1}}}"#,
-        "/linux/intelRdt/enableMonitoring",
-    ),
-    (
-        "RS-077",
-        r#"{"linux":{"intelRdt":{"memBwSchema":"L3:0=1"}}}"#,
-        "/linux/intelRdt/memBwSchema",
-    ),
-    (
-        "RS-077",
-        r#"{"linux":{"intelRdt":{"memBwSchema":"MB:0=1\nL3:0=1"}}}"#,
-        "/linux/intelRdt/memBwSchema",
-    ),
-    (
-        "RS-077",
-        r#"{"linux":{"intelRdt":{"schemata":["a","b\nc"]}}}"#,
-        "/linux/intelRdt/schemata/1",
-    ),
-    (
-        "RS-078",
-        r#"{"linux":{"intelRdt":{"closID":".."}}}"#,
-        "/linux/intelRdt/closID",
-    ),
-    (
-        "RS-078",
-        r#"{"linux":{"intelRdt":{"closID":"a/b"}}}"#,
-        "/linux/intelRdt/closID",
-    ),
-    (
-        "RS-080",
-        r#"{"linux":{"memoryPolicy":{"nodes":"0"}}}"#,
-        "/linux/memoryPolicy/mode",
-    ),
-    (
-        "RS-080",
-        r#"{"linux":{"memoryPolicy":{"mode":"MPOL_BIND"}}}"#,
-        "/linux/memoryPolicy/nodes",
-    ),
-    (
-        "RS-080",
-        r#"{"linux":{"memoryPolicy":{"mode":"MPOL_BIND","nodes":"1-x"}}}"#,
-        "/linux/memoryPolicy/nodes",
-    ),
-    (
-        "RS-080",
-        r#"{"linux":{"memoryPolicy":{"mode":"MPOL_LOCAL","nodes":"0"}}}"#,
-        "/linux/memoryPolicy/nodes",
-    ),
+const ENVIRONMENT: &[Case<'static>] = &[
+    ("RS-061", r#"{"linux":{"cgroupsPath":"/../../x"}}"#, "/linux/cgroupsPath"),
+    ("RS-061", r#"{"linux":{"cgroupsPath":"a/../../b"}}"#, "/linux/cgroupsPath"),
+    ("RS-061", r#"{"linux":{"cgroupsPath":".."}}"#, "/linux/cgroupsPath"),
+    ("RS-061", r#"{"linux":{"cgroupsPath":"a\u0000"}}"#, "/linux/cgroupsPath"),
+    ("RS-061", r#"{"linux":{"cgroupsPath":"a\nb"}}"#, "/linux/cgroupsPath"),
+    ("RS-076", r#"{"linux":{"intelRdt":{"enableMonitoring":1}}}"#, "/linux/intelRdt/enableMonitoring"),
+    ("RS-077", r#"{"linux":{"intelRdt":{"memBwSchema":"L3:0=1"}}}"#, "/linux/intelRdt/memBwSchema"),
+    ("RS-077", r#"{"linux":{"intelRdt":{"memBwSchema":"MB:0=1\nL3:0=1"}}}"#, "/linux/intelRdt/memBwSchema"),
+    ("RS-077", r#"{"linux":{"intelRdt":{"schemata":["a","b\nc"]}}}"#, "/linux/intelRdt/schemata/1"),
+    ("RS-078", r#"{"linux":{"intelRdt":{"closID":".."}}}"#, "/linux/intelRdt/closID"),
+    ("RS-078", r#"{"linux":{"intelRdt":{"closID":"a/b"}}}"#, "/linux/intelRdt/closID"),
+    ("RS-080", r#"{"linux":{"memoryPolicy":{"nodes":"0"}}}"#, "/linux/memoryPolicy/mode"),
+    ("RS-080", r#"{"linux":{"memoryPolicy":{"mode":"MPOL_BIND"}}}"#, "/linux/memoryPolicy/nodes"),
+    ("RS-080", r#"{"linux":{"memoryPolicy":{"mode":"MPOL_BIND","nodes":"1-x"}}}"#, "/linux/memoryPolicy/nodes"),
+    ("RS-080", r#"{"linux":{"memoryPolicy":{"mode":"MPOL_LOCAL","nodes":"0"}}}"#, "/linux/memoryPolicy/nodes"),
     (
         "RS-080",
         r#"{"linux":{"memoryPolicy":{"mode":"MPOL_BIND","nodes":"0","flags":["MPOL_F_STATIC_NODES","MPOL_F_RELATIVE_NODES"]}}}"#,
@@ -687,26 +362,14 @@ const ENVIRONMENT: &[Case] = &[
         r#"{"linux":{"memoryPolicy":{"mode":"MPOL_INTERLEAVE","nodes":"0","flags":["MPOL_F_NUMA_BALANCING"]}}}"#,
         "/linux/memoryPolicy/flags",
     ),
-    (
-        "RS-081",
-        r#"{"linux":{"sysctl":{"kernel.core_pattern":"|/x"}}}"#,
-        "/linux/sysctl/kernel.core_pattern",
-    ),
+    ("RS-081", r#"{"linux":{"sysctl":{"kernel.core_pattern":"|/x"}}}"#, "/linux/sysctl/kernel.core_pattern"),
     (
         "RS-081",
         r#"{"linux":{"sysctl":{"net/../kernel/core_pattern":"x"}}}"#,
         "/linux/sysctl/net~1..~1kernel~1core_pattern",
     ),
-    (
-        "RS-081",
-        r#"{"linux":{"sysctl":{"kernel.shm_rmid_forced":"1\n2"}}}"#,
-        "/linux/sysctl/kernel.shm_rmid_forced",
-    ),
-    (
-        "RS-081",
-        r#"{"linux":{"sysctl":{"user.max_pid_namespaces":"1"}}}"#,
-        "/linux/sysctl/user.max_pid_namespaces",
-    ),
+    ("RS-081", r#"{"linux":{"sysctl":{"kernel.shm_rmid_forced":"1\n2"}}}"#, "/linux/sysctl/kernel.shm_rmid_forced"),
+    ("RS-081", r#"{"linux":{"sysctl":{"user.max_pid_namespaces":"1"}}}"#, "/linux/sysctl/user.max_pid_namespaces"),
     (
         "RS-081",
         r#"{"linux":{"namespaces":[{"type":"mount"}],"sysctl":{"net.ipv4.ip_forward":"1"}}}"#,
@@ -722,41 +385,17 @@ const ENVIRONMENT: &[Case] = &[
         r#"{"linux":{"namespaces":[{"type":"mount"}],"sysctl":{"kernel.domainname":"x"}}}"#,
         "/linux/sysctl/kernel.domainname",
     ),
-    (
-        "RS-082",
-        r#"{"linux":{"rootfsPropagation":"x"}}"#,
-        "/linux/rootfsPropagation",
-    ),
+    ("RS-082", r#"{"linux":{"rootfsPropagation":"x"}}"#, "/linux/rootfsPropagation"),
     (
         "RS-082",
         r#"{"linux":{"namespaces":[],"rootfsPropagation":"slave","maskedPaths":[],"readonlyPaths":[]}}"#,
         "/linux/rootfsPropagation",
     ),
-    (
-        "RS-083",
-        r#"{"linux":{"maskedPaths":["proc/kcore"]}}"#,
-        "/linux/maskedPaths/0",
-    ),
-    (
-        "RS-083",
-        r#"{"linux":{"namespaces":[],"maskedPaths":["/proc/kcore"],"readonlyPaths":[]}}"#,
-        "/linux/maskedPaths",
-    ),
-    (
-        "RS-084",
-        r#"{"linux":{"readonlyPaths":["/proc/sys","x"]}}"#,
-        "/linux/readonlyPaths/1",
-    ),
-    (
-        "RS-085",
-        r#"{"linux":{"mountLabel":"a\u0000"}}"#,
-        "/linux/mountLabel",
-    ),
-    (
-        "RS-086",
-        r#"{"linux":{"personality":{}}}"#,
-        "/linux/personality/domain",
-    ),
+    ("RS-083", r#"{"linux":{"maskedPaths":["proc/kcore"]}}"#, "/linux/maskedPaths/0"),
+    ("RS-083", r#"{"linux":{"namespaces":[],"maskedPaths":["/proc/kcore"],"readonlyPaths":[]}}"#, "/linux/maskedPaths"),
+    ("RS-084", r#"{"linux":{"readonlyPaths":["/proc/sys","x"]}}"#, "/linux/readonlyPaths/1"),
+    ("RS-085", r#"{"linux":{"mountLabel":"a\u0000"}}"#, "/linux/mountLabel"),
+    ("RS-086", r#"{"linux":{"personality":{}}}"#, "/linux/personality/domain"),
     (
         "RS-086",
         r#"{"linux":{"personality":{"domain":"LINUX","flags":["ADDR_NO_RANDOMIZE"]}}}"#,
@@ -764,17 +403,9 @@ const ENVIRONMENT: &[Case] = &[
     ),
 ];
 
-const SECCOMP: &[Case] = &[
-    (
-        "RS-090",
-        r#"{"linux":{"seccomp":{}}}"#,
-        "/linux/seccomp/defaultAction",
-    ),
-    (
-        "RS-090",
-        r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_X"}}}"#,
-        "/linux/seccomp/defaultAction",
-    ),
+const SECCOMP: &[Case<'static>] = &[
+    ("RS-090", r#"{"linux":{"seccomp":{}}}"#, "/linux/seccomp/defaultAction"),
+    ("RS-090", r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_X"}}}"#, "/linux/seccomp/defaultAction"),
     (
         "RS-090",
         r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_NOTIFY","listenerPath":"/s"}}}"#,
@@ -847,173 +478,64 @@ const SECCOMP: &[Case] = &[
     ),
 ];
 
-const ERRORS: [&[Case]; 8] = [
-    COMMON,
-    PROCESS,
-    MOUNTS,
-    NAMESPACES,
-    DEVICES,
-    RESOURCES,
-    ENVIRONMENT,
-    SECCOMP,
-];
+const ERRORS: [&[Case<'static>]; 8] = [COMMON, PROCESS, MOUNTS, NAMESPACES, DEVICES, RESOURCES, ENVIRONMENT, SECCOMP];
 
-const WARNINGS: &[Case] = &[
+const WARNINGS: &[Case<'static>] = &[
     ("RS-010", r#"{"ociVersion":"0.5.0-dev"}"#, "/ociVersion"),
     ("RS-010", r#"{"ociVersion":"1.4.0"}"#, "/ociVersion"),
-    (
-        "RS-014",
-        r#"{"mounts":[{"destination":"a","type":"tmpfs"}]}"#,
-        "/mounts/0/destination",
-    ),
-    (
-        "RS-014",
-        r#"{"mounts":[{"destination":"/a/../b","type":"tmpfs"}]}"#,
-        "/mounts/0/destination",
-    ),
-    (
-        "RS-016",
-        r#"{"mounts":[{"destination":"/a","type":"tmpfs","options":["ro","rw"]}]}"#,
-        "/mounts/0/options/0",
-    ),
+    ("RS-014", r#"{"mounts":[{"destination":"a","type":"tmpfs"}]}"#, "/mounts/0/destination"),
+    ("RS-014", r#"{"mounts":[{"destination":"/a/../b","type":"tmpfs"}]}"#, "/mounts/0/destination"),
+    ("RS-016", r#"{"mounts":[{"destination":"/a","type":"tmpfs","options":["ro","rw"]}]}"#, "/mounts/0/options/0"),
     (
         "RS-016",
         r#"{"mounts":[{"destination":"/a","type":"tmpfs","options":["private","rslave"]}]}"#,
         "/mounts/0/options/1",
     ),
-    (
-        "RS-018",
-        r#"{"mounts":[{"destination":"/a","type":"ext4","options":["mand"]}]}"#,
-        "/mounts/0/options/0",
-    ),
-    (
-        "RS-019",
-        r#"{"mounts":[{"destination":"/a","source":"/b","options":["bind","size=1"]}]}"#,
-        "/mounts/0/options/1",
-    ),
+    ("RS-018", r#"{"mounts":[{"destination":"/a","type":"ext4","options":["mand"]}]}"#, "/mounts/0/options/0"),
+    ("RS-019", r#"{"mounts":[{"destination":"/a","source":"/b","options":["bind","size=1"]}]}"#, "/mounts/0/options/1"),
     (
         "RS-021",
         r#"{"mounts":[{"destination":"/a","source":"/b","options":["bind"],"uidMappings":[{"containerID":0,"hostID":1,"size":1}],"gidMappings":[{"containerID":0,"hostID":1,"size":1}]}]}"#,
         "/mounts/0/options",
     ),
     ("RS-022", r#"{"process":null}"#, "/process"),
-    (
-        "RS-023",
-        r#"{"process":{"consoleSize":{"height":1,"width":1}}}"#,
-        "/process/consoleSize",
-    ),
+    ("RS-023", r#"{"process":{"consoleSize":{"height":1,"width":1}}}"#, "/process/consoleSize"),
     ("RS-025", r#"{"process":{"env":["A"]}}"#, "/process/env/0"),
-    (
-        "RS-025",
-        r#"{"process":{"env":["A=1","A=2"]}}"#,
-        "/process/env/1",
-    ),
-    (
-        "RS-027",
-        r#"{"process":{"capabilities":{"bounding":["CAP_X"]}}}"#,
-        "/process/capabilities/bounding/0",
-    ),
-    (
-        "RS-027",
-        r#"{"process":{"capabilities":{"effective":["CAP_KILL"]}}}"#,
-        "/process/capabilities/effective/0",
-    ),
+    ("RS-025", r#"{"process":{"env":["A=1","A=2"]}}"#, "/process/env/1"),
+    ("RS-027", r#"{"process":{"capabilities":{"bounding":["CAP_X"]}}}"#, "/process/capabilities/bounding/0"),
+    ("RS-027", r#"{"process":{"capabilities":{"effective":["CAP_KILL"]}}}"#, "/process/capabilities/effective/0"),
     (
         "RS-027",
         r#"{"process":{"capabilities":{"bounding":["CAP_KILL"],"permitted":["CAP_KILL"],"ambient":["CAP_KILL"]}}}"#,
         "/process/capabilities/ambient/0",
     ),
-    (
-        "RS-027",
-        r#"{"process":{"capabilities":{"permitted":["CAP_KILL"]}}}"#,
-        "/process/capabilities/permitted/0",
-    ),
-    (
-        "RS-031",
-        r#"{"process":{"ioPriority":{"class":"IOPRIO_CLASS_RT"}}}"#,
-        "/process/ioPriority/priority",
-    ),
+    ("RS-027", r#"{"process":{"capabilities":{"permitted":["CAP_KILL"]}}}"#, "/process/capabilities/permitted/0"),
+    ("RS-031", r#"{"process":{"ioPriority":{"class":"IOPRIO_CLASS_RT"}}}"#, "/process/ioPriority/priority"),
     ("RS-034", r#"{"process":{"user":null}}"#, "/process/user"),
-    (
-        "RS-034",
-        r#"{"process":{"user":{"gid":null}}}"#,
-        "/process/user/gid",
-    ),
-    (
-        "RS-036",
-        r#"{"hooks":{"poststop":[{"path":"/x","env":["=a"]}]}}"#,
-        "/hooks/poststop/0/env/0",
-    ),
-    (
-        "RS-036",
-        r#"{"hooks":{"poststop":[{"path":"/x","args":[]}]}}"#,
-        "/hooks/poststop/0/args",
-    ),
-    (
-        "RS-038",
-        r#"{"hooks":{"prestart":[{"path":"/x"}]}}"#,
-        "/hooks/prestart",
-    ),
-    (
-        "RS-043",
-        r#"{"annotations":{"org.opencontainers.x":"y"}}"#,
-        "/annotations/org.opencontainers.x",
-    ),
-    (
-        "RS-056",
-        r#"{"linux":{"devices":[{"type":"p","path":"/a"},{"type":"p","path":"/a"}]}}"#,
-        "/linux/devices/1/path",
-    ),
-    (
-        "RS-058",
-        r#"{"linux":{"namespaces":[{"type":"mount"}],"netDevices":{"eth0":{}}}}"#,
-        "/linux/netDevices",
-    ),
-    (
-        "RS-061",
-        r#"{"linux":{"cgroupsPath":"a//b"}}"#,
-        "/linux/cgroupsPath",
-    ),
-    (
-        "RS-061",
-        r#"{"linux":{"cgroupsPath":""}}"#,
-        "/linux/cgroupsPath",
-    ),
-    (
-        "RS-064",
-        r#"{"linux":{"resources":{"devices":[{"allow":true,"major":1}]}}}"#,
-        "/linux/resources/devices/0/major",
-    ),
+    ("RS-034", r#"{"process":{"user":{"gid":null}}}"#, "/process/user/gid"),
+    ("RS-036", r#"{"hooks":{"poststop":[{"path":"/x","env":["=a"]}]}}"#, "/hooks/poststop/0/env/0"),
+    ("RS-036", r#"{"hooks":{"poststop":[{"path":"/x","args":[]}]}}"#, "/hooks/poststop/0/args"),
+    ("RS-038", r#"{"hooks":{"prestart":[{"path":"/x"}]}}"#, "/hooks/prestart"),
+    ("RS-043", r#"{"annotations":{"org.opencontainers.x":"y"}}"#, "/annotations/org.opencontainers.x"),
+    ("RS-056", r#"{"linux":{"devices":[{"type":"p","path":"/a"},{"type":"p","path":"/a"}]}}"#, "/linux/devices/1/path"),
+    ("RS-058", r#"{"linux":{"namespaces":[{"type":"mount"}],"netDevices":{"eth0":{}}}}"#, "/linux/netDevices"),
+    ("RS-061", r#"{"linux":{"cgroupsPath":"a//b"}}"#, "/linux/cgroupsPath"),
+    ("RS-061", r#"{"linux":{"cgroupsPath":""}}"#, "/linux/cgroupsPath"),
+    ("RS-064", r#"{"linux":{"resources":{"devices":[{"allow":true,"major":1}]}}}"#, "/linux/resources/devices/0/major"),
     (
         "RS-064",
         r#"{"linux":{"resources":{"devices":[{"allow":true,"access":""}]}}}"#,
         "/linux/resources/devices/0/access",
     ),
-    (
-        "RS-065",
-        r#"{"linux":{"resources":{"memory":{"swap":9}}}}"#,
-        "/linux/resources/memory/swap",
-    ),
+    ("RS-065", r#"{"linux":{"resources":{"memory":{"swap":9}}}}"#, "/linux/resources/memory/swap"),
     (
         "RS-065",
         r#"{"linux":{"resources":{"memory":{"limit":8,"reservation":9}}}}"#,
         "/linux/resources/memory/reservation",
     ),
-    (
-        "RS-065",
-        r#"{"linux":{"resources":{"memory":{"kernelTCP":9}}}}"#,
-        "/linux/resources/memory/kernelTCP",
-    ),
-    (
-        "RS-066",
-        r#"{"linux":{"resources":{"cpu":{"shares":1}}}}"#,
-        "/linux/resources/cpu/shares",
-    ),
-    (
-        "RS-072",
-        r#"{"linux":{"resources":{"unified":{"cgroup.procs":"1"}}}}"#,
-        "/linux/resources/unified/cgroup.procs",
-    ),
+    ("RS-065", r#"{"linux":{"resources":{"memory":{"kernelTCP":9}}}}"#, "/linux/resources/memory/kernelTCP"),
+    ("RS-066", r#"{"linux":{"resources":{"cpu":{"shares":1}}}}"#, "/linux/resources/cpu/shares"),
+    ("RS-072", r#"{"linux":{"resources":{"unified":{"cgroup.procs":"1"}}}}"#, "/linux/resources/unified/cgroup.procs"),
     (
         "RS-075",
         r#"{"linux":{"resources":{"memory":{"limit":9},"unified":{"memory.max":"8"}}}}"#,
@@ -1048,6 +570,16 @@ const WARNINGS: &[Case] = &[
 
 const FINE: &[&str] = &[
     "{}",
+    r#"{"linux":{"resources":{"cpu":{"period":1000,"quota":1000,"burst":1000,"shares":2,"realtimeRuntime":5,"realtimePeriod":5}}}}"#,
+    r#"{"linux":{"resources":{"cpu":{"period":1000000,"quota":0,"burst":7,"shares":262144,"idle":0},"blockIO":{"weight":10,"leafWeight":1000,"throttleReadBpsDevice":[{"major":0,"minor":0,"rate":0}]}}}}"#,
+    r#"{"linux":{"resources":{"memory":{"limit":10,"swap":10,"reservation":10,"kernel":-1,"kernelTCP":0,"swappiness":0}}}}"#,
+    r#"{"linux":{"devices":[{"type":"c","path":"/dev/null","major":1,"minor":3},{"type":"c","path":"/dev/zero","major":1,"minor":5},{"type":"c","path":"/dev/full","major":1,"minor":7},{"type":"c","path":"/dev/random","major":1,"minor":8},{"type":"c","path":"/dev/urandom","major":1,"minor":9},{"type":"c","path":"/dev/tty","major":5,"minor":0},{"type":"b","path":"/x","major":4095,"minor":1048575,"fileMode":511}]}}"#,
+    r#"{"process":{"oomScoreAdj":1000,"user":{"umask":511,"uid":4294967294},"scheduler":{"policy":"SCHED_RR","priority":99,"nice":-20}}}"#,
+    r#"{"process":{"scheduler":{"policy":"SCHED_OTHER","nice":19,"priority":0,"runtime":0},"ioPriority":{"class":"IOPRIO_CLASS_IDLE","priority":0},"terminal":true,"consoleSize":{"height":65535,"width":65535}}}"#,
+    r#"{"process":{"scheduler":{"policy":"SCHED_DEADLINE","runtime":1024,"deadline":1024,"period":1024}}}"#,
+    r#"{"hostname":"1234567890123456789012345678901234567890123456789012345678901234"}"#,
+    r#"{"linux":{"namespaces":[{"type":"mount"},{"type":"time"}],"timeOffsets":{"boottime":{"secs":-5,"nanosecs":999999999},"monotonic":{}}}}"#,
+    r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":4095,"syscalls":[{"names":["a"],"action":"SCMP_ACT_ALLOW","args":[{"index":5,"value":1,"valueTwo":0,"op":"SCMP_CMP_EQ"}]}]}}}"#,
     r#"{"ociVersion":"1.0.0","future":[1,{"x":null}]}"#,
     r#"{"process":{"terminal":true,"consoleSize":{"height":24,"width":80},"oomScoreAdj":-1000,"rlimits":[{"type":"RLIMIT_CPU","soft":1,"hard":1},{"type":"RLIMIT_AS","soft":0,"hard":18446744073709551615}]}}"#,
     r#"{"process":{"capabilities":{"bounding":["CAP_KILL"],"effective":["CAP_KILL"],"permitted":["CAP_KILL"],"inheritable":["CAP_KILL"],"ambient":["CAP_KILL"]}}}"#,
@@ -1077,11 +609,7 @@ fn errors() {
         for (rule, change, pointer) in *cases {
             let mut found = problems(change);
             found.retain(|(_, rule, _)| *rule != "RS-050");
-            assert_eq!(
-                found,
-                [((*pointer).to_owned(), *rule, Severity::Error)],
-                "{change}"
-            );
+            assert_eq!(found, [((*pointer).to_owned(), *rule, Severity::Error)], "{change}");
         }
     });
 }
@@ -1091,11 +619,7 @@ fn warnings() {
     for (rule, change, pointer) in WARNINGS {
         let mut found = problems(change);
         found.retain(|(_, rule, _)| *rule != "RS-050");
-        assert_eq!(
-            found,
-            [((*pointer).to_owned(), *rule, Severity::Warning)],
-            "{change}"
-        );
+        assert_eq!(found, [((*pointer).to_owned(), *rule, Severity::Warning)], "{change}");
     }
 }
 
@@ -1111,34 +635,16 @@ fn rs_050_default_file_systems() {
     let mut config = base();
     patch(&mut config, &serde_json::from_str(change).unwrap());
     let problems = check_json(config.to_string().as_bytes()).unwrap();
-    assert_eq!(
-        problems[0].message(),
-        "should have /sys, /dev/pts, /dev/shm"
-    );
+    assert_eq!(problems[0].message(), "should have /sys, /dev/pts, /dev/shm");
 }
 
 /// uid mappings of a new user namespace, and the problems they make.
 const MAPPINGS: &[(&str, &[(&str, &str)])] = &[
     (r#"[{"containerID":0,"hostID":1000,"size":10}]"#, &[]),
     (r#"[{"containerID":0,"hostID":0,"size":4294967295}]"#, &[]),
-    (
-        "null",
-        &[
-            ("/process/user/uid", "RS-034"),
-            ("/linux/uidMappings", "RS-054"),
-        ],
-    ),
-    (
-        "[]",
-        &[
-            ("/process/user/uid", "RS-034"),
-            ("/linux/uidMappings", "RS-054"),
-        ],
-    ),
-    (
-        r#"[{"containerID":1,"hostID":0,"size":5}]"#,
-        &[("/process/user/uid", "RS-034")],
-    ),
+    ("null", &[("/process/user/uid", "RS-034"), ("/linux/uidMappings", "RS-054")]),
+    ("[]", &[("/process/user/uid", "RS-034"), ("/linux/uidMappings", "RS-054")]),
+    (r#"[{"containerID":1,"hostID":0,"size":5}]"#, &[("/process/user/uid", "RS-034")]),
     (
         r#"[{"containerID":0,"hostID":0,"size":5},{"containerID":4,"hostID":9,"size":1}]"#,
         &[("/linux/uidMappings/1/containerID", "RS-054")],
@@ -1147,17 +653,10 @@ const MAPPINGS: &[(&str, &[(&str, &str)])] = &[
         r#"[{"containerID":0,"hostID":4,"size":5},{"containerID":5,"hostID":0,"size":5}]"#,
         &[("/linux/uidMappings/0/hostID", "RS-054")],
     ),
-    (
-        r#"[{"containerID":0,"hostID":1,"size":4294967295}]"#,
-        &[("/linux/uidMappings/0", "RS-054")],
-    ),
+    (r#"[{"containerID":0,"hostID":1,"size":4294967295}]"#, &[("/linux/uidMappings/0", "RS-054")]),
     (
         r#"[{"containerID":1,"hostID":0,"size":4294967295},{"containerID":0,"hostID":4294967295,"size":0}]"#,
-        &[
-            ("/process/user/uid", "RS-034"),
-            ("/linux/uidMappings/0", "RS-054"),
-            ("/linux/uidMappings/1/size", "RS-054"),
-        ],
+        &[("/process/user/uid", "RS-034"), ("/linux/uidMappings/0", "RS-054"), ("/linux/uidMappings/1/size", "RS-054")],
     ),
 ];
 
@@ -1165,8 +664,9 @@ const MAPPINGS: &[(&str, &[(&str, &str)])] = &[
 fn rs_034_and_rs_054_id_mappings() {
     let gids = r#"[{"containerID":0,"hostID":1000,"size":10}]"#;
     let places = |change: &str| -> Vec<(String, &str)> {
-        problems(change)
-            .into_iter()
+        let found = problems(change).into_iter();
+        found
+            .inspect(|(_, _, severity)| assert_eq!(*severity, Severity::Error))
             .map(|(place, rule, _)| (place, rule))
             .collect()
     };
@@ -1176,15 +676,11 @@ fn rs_034_and_rs_054_id_mappings() {
         )
     };
     for (mappings, expected) in MAPPINGS {
-        let expected: Vec<_> = expected
-            .iter()
-            .map(|(place, rule)| ((*place).to_owned(), *rule))
-            .collect();
+        let expected: Vec<_> = expected.iter().map(|(place, rule)| ((*place).to_owned(), *rule)).collect();
         assert_eq!(places(&new(mappings, "{}")), expected, "{mappings}");
     }
     let user = r#"{"uid":9,"gid":10,"additionalGids":[3,11]}"#;
-    let expected =
-        ["/process/user/gid", "/process/user/additionalGids/1"].map(|p| (p.to_owned(), "RS-034"));
+    let expected = ["/process/user/gid", "/process/user/additionalGids/1"].map(|p| (p.to_owned(), "RS-034"));
     assert_eq!(places(&new(gids, user)), expected);
     let none = format!(r#"{{"linux":{{"uidMappings":{gids},"gidMappings":{gids}}}}}"#);
     let expected = ["/linux/uidMappings", "/linux/gidMappings"].map(|p| (p.to_owned(), "RS-054"));
@@ -1201,86 +697,69 @@ fn rs_054_mappings_beside_a_joined_namespace_and_too_many() {
     let one = r#"[{"containerID":0,"hostID":1000,"size":10}]"#;
     let joined = problems(&user(r#"{"type":"user","path":"/u"}"#, one));
     let both = ["/linux/uidMappings", "/linux/gidMappings"];
-    assert_eq!(
-        joined,
-        both.map(|place| (place.to_owned(), "RS-054", Severity::Warning))
-    );
+    assert_eq!(joined, both.map(|place| (place.to_owned(), "RS-054", Severity::Warning)));
     let mappings = |count: u32| {
-        let list: Vec<String> = (0..count)
-            .map(|i| format!(r#"{{"containerID":{i},"hostID":{i},"size":1}}"#))
-            .collect();
-        problems(&user(
-            r#"{"type":"user"}"#,
-            &format!("[{}]", list.join(",")),
-        ))
+        let list: Vec<String> = (0..count).map(|i| format!(r#"{{"containerID":{i},"hostID":{i},"size":1}}"#)).collect();
+        problems(&user(r#"{"type":"user"}"#, &format!("[{}]", list.join(","))))
     };
     assert_eq!(mappings(340), []);
-    assert_eq!(
-        mappings(341),
-        [(both[0].to_owned(), "RS-054", Severity::Error)]
-    );
+    assert_eq!(mappings(341), [(both[0].to_owned(), "RS-054", Severity::Error)]);
 }
 
 #[test]
 fn rs_020_idmap_with_a_user_namespace_needs_no_mappings_of_its_own() {
     let mut config = Config::rootless(1000, 1000);
     config.insert("/process/args", r#"["sh"]"#).unwrap();
-    config
-        .insert(
-            "/mounts/-",
-            r#"{"destination":"/a","source":"/b","options":["rbind","ridmap"]}"#,
-        )
-        .unwrap();
+    config.insert("/mounts/-", r#"{"destination":"/a","source":"/b","options":["rbind","ridmap"]}"#).unwrap();
     assert_eq!(config.check(), []);
 }
 
 #[test]
+fn rs_034_and_rs_096_limits_of_the_kernel() {
+    let groups = |count: usize| format!(r#"{{"process":{{"user":{{"additionalGids":{:?}}}}}}}"#, vec![1; count]);
+    expect_none(&[&groups(65_536)]);
+    expect(Severity::Error, &[("RS-034", &groups(65_537), "/process/user/additionalGids")]);
+    let listener = |length: usize| {
+        format!(
+            r#"{{"linux":{{"seccomp":{{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/{}","syscalls":[{{"names":["a"],"action":"SCMP_ACT_NOTIFY"}}]}}}}}}"#,
+            "s".repeat(length - 1)
+        )
+    };
+    expect_none(&[&listener(107)]);
+    expect(Severity::Error, &[("RS-096", &listener(108), "/linux/seccomp/listenerPath")]);
+    let class = |length: usize| format!(r#"{{"linux":{{"intelRdt":{{"closID":"{}"}}}}}}"#, "c".repeat(length));
+    expect_none(&[&class(255)]);
+    expect(Severity::Error, &[("RS-078", &class(256), "/linux/intelRdt/closID")]);
+    let unified =
+        |length: usize| format!(r#"{{"linux":{{"resources":{{"unified":{{"a.{}":"1"}}}}}}}}"#, "b".repeat(length - 2));
+    expect_none(&[&unified(255)]);
+    assert_eq!(problems(&unified(256)).len(), 1);
+}
+
+#[test]
 fn rules_for_linux_are_for_linux() {
+    let plain = br#"{"ociVersion":"1.3.0","root":{"path":"r"},"hostname":"h"}"#;
+    assert!(check_json(plain).unwrap().iter().any(|p| p.rule() == "RS-035"));
     for platform in ["zos", "freebsd", "solaris"] {
-        let text = format!(
-            r#"{{"ociVersion":"1.3.0","root":{{"path":"r"}},"hostname":"h","{platform}":{{}}}}"#
-        );
+        let text = format!(r#"{{"ociVersion":"1.3.0","root":{{"path":"r"}},"hostname":"h","{platform}":{{}}}}"#);
         assert_eq!(check_json(text.as_bytes()).unwrap(), []);
         let both = text.replace("{}}", r#"{},"linux":{}}"#);
-        assert!(
-            check_json(both.as_bytes())
-                .unwrap()
-                .iter()
-                .any(|p| p.rule() == "RS-035")
-        );
+        assert!(check_json(both.as_bytes()).unwrap().iter().any(|p| p.rule() == "RS-035"));
     }
 }
 
 #[test]
 fn every_rule_has_a_case_and_a_section() {
     let mut tested: BTreeSet<&str> = ["RS-050"].into();
-    tested.extend(
-        ERRORS
-            .iter()
-            .flat_map(|cases| cases.iter())
-            .map(|(rule, ..)| *rule),
-    );
+    tested.extend(ERRORS.iter().flat_map(|cases| cases.iter()).map(|(rule, ..)| *rule));
     tested.extend(WARNINGS.iter().map(|(rule, ..)| *rule));
-    let all: BTreeSet<String> = include_str!("../src/rules.rs")
-        .split('"')
-        .filter(|word| word.starts_with("RS-"))
-        .map(str::to_owned)
-        .collect();
+    let all: BTreeSet<String> =
+        include_str!("../src/rules.rs").split('"').filter(|word| word.starts_with("RS-")).map(str::to_owned).collect();
     // Rules of other documents have their tests beside those documents; RS-006 is the rule of whatever has no other.
-    let elsewhere = [
-        "RS-006", "RS-097", "RS-120", "RS-121", "RS-150", "RS-151", "RS-155",
-    ];
-    let missing: Vec<_> = all
-        .iter()
-        .filter(|rule| !tested.contains(rule.as_str()) && !elsewhere.contains(&rule.as_str()))
-        .collect();
+    let elsewhere = ["RS-006", "RS-097", "RS-120", "RS-121", "RS-150", "RS-151", "RS-155"];
+    let missing: Vec<_> =
+        all.iter().filter(|rule| !tested.contains(rule.as_str()) && !elsewhere.contains(&rule.as_str())).collect();
     assert!(missing.is_empty(), "{missing:?}");
-    let text = format!(
-        "{:#}",
-        check_json(br#"{"ociVersion":"1.3.0","root":{"path":""}}"#).unwrap()[0]
-    );
-    assert_eq!(
-        text,
-        "error: /root/path: RS-011 must not be empty (config.md#root)"
-    );
+    let text = format!("{:#}", check_json(br#"{"ociVersion":"1.3.0","root":{"path":""}}"#).unwrap()[0]);
+    assert_eq!(text, "error: /root/path: RS-011 must not be empty (config.md#root)");
 }

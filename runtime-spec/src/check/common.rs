@@ -9,11 +9,7 @@ use crate::rules;
 
 pub(super) fn check(context: &mut Context<'_>) {
     let root = context.root.clone();
-    super::oci_version(
-        &root.member("ociVersion"),
-        rules::VERSION,
-        &mut context.report,
-    );
+    super::oci_version(&root.member("ociVersion"), rules::VERSION, &mut context.report);
     match root.get("root") {
         None if root.get("windows").is_some() => {}
         None => context.error(&root.member("root"), rules::ROOT, "must be given"),
@@ -54,10 +50,7 @@ fn hooks(context: &mut Context<'_>) {
             let message = format!("must be above 0 seconds, is {timeout}");
             context.error(&hook.member("timeout"), rules::HOOKS, message);
         }
-        if hook
-            .get("args")
-            .is_some_and(|args| args.items().next().is_none())
-        {
+        if hook.get("args").is_some_and(|args| args.items().next().is_none()) {
             let message = "is an empty list, so the program gets not even its own name";
             context.warning(&hook.member("args"), rules::HOOKS, message);
         }

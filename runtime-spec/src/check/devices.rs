@@ -63,19 +63,12 @@ fn numbers(context: &mut Context<'_>, device: &Node<'_>) {
                 context.error(&node, rules::DEVICES, "must be given unless the type is p");
             }
             Some(number) if !fifo && !(0..count).contains(&number) => {
-                context.error(
-                    &node,
-                    rules::DEVICES,
-                    format!("must be from 0 to {}", count - 1),
-                );
+                context.error(&node, rules::DEVICES, format!("must be from 0 to {}", count - 1));
             }
             _ => {}
         }
     }
-    if device
-        .integer_at("fileMode")
-        .is_some_and(|mode| mode > 0o777)
-    {
+    if device.integer_at("fileMode").is_some_and(|mode| mode > 0o777) {
         let message = "must not be above 511, which is 0777 (JSON numbers are decimal)";
         context.error(&device.member("fileMode"), rules::DEVICES, message);
     }
@@ -107,11 +100,7 @@ fn access(context: &mut Context<'_>, entry: &Node<'_>) {
             let message = format!("must be made of r, w and m, is {}", quote(text));
             context.error(&node, rules::DEVICE_RULES, message);
         } else if text.is_empty() {
-            context.warning(
-                &node,
-                rules::DEVICE_RULES,
-                "is empty, so the entry does nothing",
-            );
+            context.warning(&node, rules::DEVICE_RULES, "is empty, so the entry does nothing");
         }
     }
     let all = !matches!(entry.text_at("type"), Some("b" | "c"));
@@ -122,11 +111,7 @@ fn access(context: &mut Context<'_>, entry: &Node<'_>) {
         };
         // -1 is what other runtimes write for "all".
         if !(-1..count).contains(&number) {
-            context.error(
-                &node,
-                rules::DEVICE_RULES,
-                "must be from 0 to 4294967295, or -1 for all",
-            );
+            context.error(&node, rules::DEVICE_RULES, "must be from 0 to 4294967295, or -1 for all");
         } else if all && number != -1 {
             let message = "has no effect, as the type is a: the entry is for all devices";
             context.warning(&node, rules::DEVICE_RULES, message);

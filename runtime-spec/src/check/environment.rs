@@ -12,37 +12,21 @@ pub(super) fn check(context: &mut Context<'_>) {
     let Some(linux) = context.root.get("linux") else {
         return;
     };
-    for (name, rule) in [
-        ("maskedPaths", rules::MASKED_PATHS),
-        ("readonlyPaths", rules::READONLY_PATHS),
-    ] {
+    for (name, rule) in [("maskedPaths", rules::MASKED_PATHS), ("readonlyPaths", rules::READONLY_PATHS)] {
         let paths = linux.list(name);
         if !paths.is_empty() && !context.has("mount") {
             let message = "needs a mount namespace: without one it would change the host's";
             context.error(&linux.member(name), rule, message);
         }
-        paths
-            .iter()
-            .for_each(|path| check_absolute(context, path, rule));
+        paths.iter().for_each(|path| check_absolute(context, path, rule));
     }
     if linux.get("rootfsPropagation").is_some() && !context.has("mount") {
         let message = "needs a mount namespace: without one it would change the host's";
-        context.error(
-            &linux.member("rootfsPropagation"),
-            rules::PROPAGATION,
-            message,
-        );
+        context.error(&linux.member("rootfsPropagation"), rules::PROPAGATION, message);
     }
-    if linux
-        .find(&["personality", "flags"])
-        .is_some_and(|flags| flags.items().next().is_some())
-    {
+    if linux.find(&["personality", "flags"]).is_some_and(|flags| flags.items().next().is_some()) {
         let message = "must be empty: no flag is defined";
-        context.error(
-            &linux.member("personality").member("flags"),
-            rules::PERSONALITY,
-            message,
-        );
+        context.error(&linux.member("personality").member("flags"), rules::PERSONALITY, message);
     }
     cgroups_path(context, &linux);
     sysctls(context, &linux);
@@ -56,19 +40,11 @@ fn cgroups_path(context: &mut Context<'_>, linux: &Node<'_>) {
     let rule = rules::CGROUPS_PATH;
     // The walk has reported a NUL already.
     if path.contains(|c: char| c.is_control() && c != '\0') {
-        context.error(
-            &node,
-            rule,
-            format!("must not have a control character, is {}", quote(path)),
-        );
+        context.error(&node, rule, format!("must not have a control character, is {}", quote(path)));
     }
     let parts = || path.split('/').filter(|part| !part.is_empty());
     if parts().any(|part| part == "." || part == "..") {
-        context.error(
-            &node,
-            rule,
-            format!("must not have . or .. in it, is {}", quote(path)),
-        );
+        context.error(&node, rule, format!("must not have . or .. in it, is {}", quote(path)));
     }
     // NAME_MAX and PATH_MAX, with room for the mount point.
     if path.len() > 3_800 || parts().any(|part| part.len() > 255) {
@@ -93,18 +69,13 @@ fn sysctls(context: &mut Context<'_>, linux: &Node<'_>) {
             }
         };
         if !context.has(needed) {
-            let message =
-                format!("needs a {needed} namespace: without one it would change the host's");
+            let message = format!("needs a {needed} namespace: without one it would change the host's");
             context.error(&entry, rules::SYSCTL, message);
         }
         // One value, one write: a second line would be a second value (CVE-2022-0811 began with such a value).
         let control = |c: char| c.is_control() && c != '\t';
         if entry.text().is_some_and(|value| value.contains(control)) {
-            context.error(
-                &entry,
-                rules::SYSCTL,
-                "must be one line without control characters",
-            );
+            context.error(&entry, rules::SYSCTL, "must be one line without control characters");
         }
     }
 }
@@ -130,10 +101,7 @@ fn intel_rdt(context: &mut Context<'_>, linux: &Node<'_>) {
         }
     }
     let bandwidth = rdt.member("memBwSchema");
-    if bandwidth
-        .text()
-        .is_some_and(|text| !text.starts_with("MB:"))
-    {
+    if bandwidth.text().is_some_and(|text| !text.starts_with("MB:")) {
         context.error(&bandwidth, rules::INTEL_RDT_SCHEMA, "must begin with MB:");
     }
 }
@@ -152,9 +120,7 @@ fn memory_policy(context: &mut Context<'_>, linux: &Node<'_>) {
         "MPOL_DEFAULT" | "MPOL_LOCAL" if named => {
             context.error(&nodes, rule, format!("must be empty for {mode}"));
         }
-        "MPOL_BIND" | "MPOL_INTERLEAVE" | "MPOL_WEIGHTED_INTERLEAVE" | "MPOL_PREFERRED_MANY"
-            if !named =>
-        {
+        "MPOL_BIND" | "MPOL_INTERLEAVE" | "MPOL_WEIGHTED_INTERLEAVE" | "MPOL_PREFERRED_MANY" if !named => {
             context.error(&nodes, rule, format!("must name a node for {mode}"));
         }
         _ => {}

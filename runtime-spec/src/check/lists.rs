@@ -15,10 +15,7 @@ pub(crate) fn number_list(text: &str) -> Result<Vec<(u32, u32)>, String> {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         match (number(first), number(last)) {
             (Some(first), Some(last)) if first <= last => Ok((first, last)),
-            _ => Err(format!(
-                "has {} where a number or range must be",
-                quote(part)
-            )),
+            _ => Err(format!("has {} where a number or range must be", quote(part))),
         }
     };
     text.split(',').map(|part| range(part.trim())).collect()
@@ -35,31 +32,18 @@ pub(crate) fn check_number_list(context: &mut Context<'_>, at: Option<Node<'_>>,
 /// Reports a path that does not begin with a slash.
 pub(crate) fn check_absolute(context: &mut Context<'_>, at: &Node<'_>, rule: Rule) {
     if let Some(path) = at.text().filter(|path| !path.starts_with('/')) {
-        context.error(
-            at,
-            rule,
-            format!("must be an absolute path, is {}", quote(path)),
-        );
+        context.error(at, rule, format!("must be an absolute path, is {}", quote(path)));
     }
 }
 
 /// Reports two different elements of a list with the same key, at the later one.
-pub(crate) fn check_unique(
-    context: &mut Context<'_>,
-    items: &[Node<'_>],
-    key: &'static str,
-    rule: Rule,
-) {
+pub(crate) fn check_unique(context: &mut Context<'_>, items: &[Node<'_>], key: &'static str, rule: Rule) {
     let mut seen = std::collections::HashSet::new();
     for item in items {
         if let Some(value) = item.text_at(key)
             && !seen.insert(value)
         {
-            context.error(
-                &item.member(key),
-                rule,
-                format!("{} is listed twice", quote(value)),
-            );
+            context.error(&item.member(key), rule, format!("{} is listed twice", quote(value)));
         }
     }
 }
@@ -116,18 +100,7 @@ mod tests {
     fn number_lists() {
         assert_eq!(number_list("0-3,7"), Ok(vec![(0, 3), (7, 7)]));
         assert_eq!(number_list("1, 2"), Ok(vec![(1, 1), (2, 2)]));
-        for bad in [
-            "",
-            ",",
-            "1,",
-            "3-1",
-            "-1",
-            "1-",
-            "a",
-            "1-2-3",
-            "+1",
-            "99999999999",
-        ] {
+        for bad in ["", ",", "1,", "3-1", "-1", "1-", "a", "1-2-3", "+1", "99999999999"] {
             assert!(number_list(bad).is_err(), "{bad}");
         }
     }
@@ -137,16 +110,7 @@ mod tests {
         for good in ["eth0", "a", "veth1234567890x", "br-é"] {
             assert!(device_name(good), "{good}");
         }
-        for bad in [
-            "",
-            ".",
-            "..",
-            "a/b",
-            "a b",
-            "a:b",
-            "0123456789abcdef",
-            "a\n",
-        ] {
+        for bad in ["", ".", "..", "a/b", "a b", "a:b", "0123456789abcdef", "a\n"] {
             assert!(!device_name(bad), "{bad}");
         }
     }

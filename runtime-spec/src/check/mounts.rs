@@ -30,16 +30,8 @@ const OPPOSITES: [(&str, &str); 18] = [
     ("rro", "rrw"),
 ];
 
-const PROPAGATIONS: [&str; 8] = [
-    "private",
-    "rprivate",
-    "rshared",
-    "rslave",
-    "runbindable",
-    "shared",
-    "slave",
-    "unbindable",
-];
+const PROPAGATIONS: [&str; 8] =
+    ["private", "rprivate", "rshared", "rslave", "runbindable", "shared", "slave", "unbindable"];
 
 pub(super) fn check(context: &mut Context<'_>) {
     for mount in context.root.list("mounts") {
@@ -52,10 +44,7 @@ pub(super) fn check(context: &mut Context<'_>) {
 }
 
 fn has(mount: &Node<'_>, names: &[&str]) -> bool {
-    mount
-        .list("options")
-        .iter()
-        .any(|o| o.text().is_some_and(|text| names.contains(&text)))
+    mount.list("options").iter().any(|o| o.text().is_some_and(|text| names.contains(&text)))
 }
 
 fn destination(context: &mut Context<'_>, mount: &Node<'_>) {
@@ -78,11 +67,7 @@ fn source(context: &mut Context<'_>, mount: &Node<'_>) {
     let bind = has(mount, &["bind", "rbind"]);
     let given = |name| mount.text_at(name).is_some_and(|text| !text.is_empty());
     if bind && !given("source") && !has(mount, &["remount"]) {
-        context.error(
-            &mount.member("source"),
-            rules::BIND,
-            "must be given for a bind mount",
-        );
+        context.error(&mount.member("source"), rules::BIND, "must be given for a bind mount");
     }
     if !bind && !given("type") && !has(mount, &["remount"]) && !has(mount, &PROPAGATIONS) {
         let message = "must be given unless the options have bind or rbind";
@@ -110,10 +95,7 @@ fn options(context: &mut Context<'_>, mount: &Node<'_>) {
         if text.is_empty() {
             context.warning(&option, rules::MOUNT_DATA, "is empty");
         } else if bind && !MOUNT_OPTIONS.contains(&text) {
-            let message = format!(
-                "{} is data for a file system, and a bind mount has none",
-                quote(text)
-            );
+            let message = format!("{} is data for a file system, and a bind mount has none", quote(text));
             context.warning(&option, rules::MOUNT_DATA, message);
         }
         modes += usize::from(PROPAGATIONS.contains(&text));
@@ -130,11 +112,7 @@ fn opposite(text: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 fn mappings(context: &mut Context<'_>, mount: &Node<'_>) {
-    let filled = |name| {
-        mount
-            .get(name)
-            .is_some_and(|list| list.items().next().is_some())
-    };
+    let filled = |name| mount.get(name).is_some_and(|list| list.items().next().is_some());
     let (uids, gids) = (filled("uidMappings"), filled("gidMappings"));
     if uids != gids {
         let missing = if uids { "gidMappings" } else { "uidMappings" };
@@ -147,8 +125,7 @@ fn mappings(context: &mut Context<'_>, mount: &Node<'_>) {
         context.warning(&mount.member("options"), rules::MOUNT_MAPPINGS, message);
     }
     if idmap && !uids && !gids && !context.has("user") {
-        let message =
-            "asks for an id-mapped mount, but neither the mount nor a user namespace has mappings";
+        let message = "asks for an id-mapped mount, but neither the mount nor a user namespace has mappings";
         context.error(&mount.member("options"), rules::IDMAP, message);
     }
     for name in ["uidMappings", "gidMappings"] {
@@ -162,15 +139,9 @@ fn default_filesystems(context: &mut Context<'_>) {
         return;
     }
     let mounts = root.list("mounts");
-    let at = |path: &str| {
-        mounts
-            .iter()
-            .any(|m| m.text_at("destination").map(|d| d.trim_end_matches('/')) == Some(path))
-    };
-    let missing: Vec<&str> = ["/proc", "/sys", "/dev/pts", "/dev/shm"]
-        .into_iter()
-        .filter(|path| !at(path))
-        .collect();
+    let at =
+        |path: &str| mounts.iter().any(|m| m.text_at("destination").map(|d| d.trim_end_matches('/')) == Some(path));
+    let missing: Vec<&str> = ["/proc", "/sys", "/dev/pts", "/dev/shm"].into_iter().filter(|path| !at(path)).collect();
     if !missing.is_empty() {
         let message = format!("should have {}", missing.join(", "));
         context.warning(&root.member("mounts"), rules::DEFAULT_FILESYSTEMS, message);

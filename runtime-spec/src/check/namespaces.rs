@@ -30,8 +30,7 @@ fn mappings(context: &mut Context<'_>, linux: &Node<'_>) {
             context.error(&node, rules::ID_MAPPINGS, message);
         }
         if !filled && context.makes("user") {
-            let message =
-                "must have an entry: a new user namespace without mappings has no ids at all";
+            let message = "must have an entry: a new user namespace without mappings has no ids at all";
             context.error(&node, rules::ID_MAPPINGS, message);
         }
         if filled && context.has("user") && !context.makes("user") {
@@ -57,10 +56,7 @@ fn time_offsets(context: &mut Context<'_>, linux: &Node<'_>) {
             let message = format!("{} is no clock that can be set", quote(clock));
             context.error(&offset, rules::TIME_OFFSETS, message);
         }
-        if offset
-            .integer_at("nanosecs")
-            .is_some_and(|n| n >= 1_000_000_000)
-        {
+        if offset.integer_at("nanosecs").is_some_and(|n| n >= 1_000_000_000) {
             let message = "must be below 1000000000";
             context.error(&offset.member("nanosecs"), rules::TIME_OFFSETS, message);
         }
@@ -83,10 +79,7 @@ fn net_devices(context: &mut Context<'_>, linux: &Node<'_>) {
             let message = format!("{} cannot be the name of a network device", quote(host));
             context.error(&device, rules::NET_DEVICES, message);
         }
-        let target = device
-            .text_at("name")
-            .filter(|name| !name.is_empty())
-            .unwrap_or(host);
+        let target = device.text_at("name").filter(|name| !name.is_empty()).unwrap_or(host);
         let node = device.member("name");
         // The kernel numbers a name with one %d in it, and refuses any other %.
         let template = target.matches("%d").count();

@@ -33,19 +33,12 @@ pub(super) fn check(context: &mut Context<'_>) {
         context.error(&process.member("oomScoreAdj"), rules::OOM_SCORE, message);
     }
     for name in ["initial", "final"] {
-        check_number_list(
-            context,
-            process.find(&["execCPUAffinity", name]),
-            rules::EXEC_AFFINITY,
-        );
+        check_number_list(context, process.find(&["execCPUAffinity", name]), rules::EXEC_AFFINITY);
     }
 }
 
 fn names(context: &mut Context<'_>, root: &Node<'_>) {
-    for (name, sysctl) in [
-        ("hostname", "kernel.hostname"),
-        ("domainname", "kernel.domainname"),
-    ] {
+    for (name, sysctl) in [("hostname", "kernel.hostname"), ("domainname", "kernel.domainname")] {
         let node = root.member(name);
         let Some(text) = node.text().filter(|text| !text.is_empty()) else {
             continue;
@@ -56,18 +49,10 @@ fn names(context: &mut Context<'_>, root: &Node<'_>) {
         }
         // __NEW_UTS_LEN, sethostname(2).
         if text.len() > 64 {
-            context.error(
-                &node,
-                rules::HOSTNAME,
-                format!("has {} bytes, Linux takes 64", text.len()),
-            );
+            context.error(&node, rules::HOSTNAME, format!("has {} bytes, Linux takes 64", text.len()));
         }
         if root.find(&["linux", "sysctl", sysctl]).is_some() {
-            context.error(
-                &node,
-                rules::HOSTNAME,
-                format!("is also set by the sysctl {sysctl}"),
-            );
+            context.error(&node, rules::HOSTNAME, format!("is also set by the sysctl {sysctl}"));
         }
     }
 }
@@ -81,15 +66,8 @@ fn console(context: &mut Context<'_>, process: &Node<'_>) {
     }
     for name in ["height", "width"] {
         // struct winsize, ioctl_tty(2).
-        if size
-            .integer_at(name)
-            .is_some_and(|n| n > i128::from(u16::MAX))
-        {
-            context.error(
-                &size.member(name),
-                rules::TERMINAL,
-                "must not be above 65535",
-            );
+        if size.integer_at(name).is_some_and(|n| n > i128::from(u16::MAX)) {
+            context.error(&size.member(name), rules::TERMINAL, "must not be above 65535");
         }
     }
 }
@@ -120,11 +98,7 @@ fn environment(context: &mut Context<'_>, process: &Node<'_>) {
                 context.warning(&variable, rules::ARGS, message);
             }
             Some((name, _)) if !seen.insert(name) => {
-                context.warning(
-                    &variable,
-                    rules::ARGS,
-                    format!("{} is set twice", quote(name)),
-                );
+                context.warning(&variable, rules::ARGS, format!("{} is set twice", quote(name)));
             }
             Some(_) => {}
         }
@@ -145,20 +119,13 @@ fn user(context: &mut Context<'_>, process: &Node<'_>) {
         if id == i128::from(u32::MAX) {
             context.error(node, rules::USER, "4294967295 is no id");
         } else if makes_user && !linux.list(mappings).iter().any(|m| maps(m, id)) {
-            context.error(
-                node,
-                rules::USER,
-                format!("{id} is not among the {mappings}"),
-            );
+            context.error(node, rules::USER, format!("{id} is not among the {mappings}"));
         }
     };
     id(&user.member("uid"), "uidMappings");
     id(&user.member("gid"), "gidMappings");
     let groups = user.list("additionalGids");
-    groups
-        .iter()
-        .take(NGROUPS_MAX + 1)
-        .for_each(|group| id(group, "gidMappings"));
+    groups.iter().take(NGROUPS_MAX + 1).for_each(|group| id(group, "gidMappings"));
     if groups.len() > NGROUPS_MAX {
         let message = format!("has {} entries, Linux takes {NGROUPS_MAX}", groups.len());
         context.error(&user.member("additionalGids"), rules::USER, message);
@@ -173,10 +140,7 @@ fn user(context: &mut Context<'_>, process: &Node<'_>) {
 const NGROUPS_MAX: usize = 65_536;
 
 fn maps(mapping: &Node<'_>, id: i128) -> bool {
-    match (
-        mapping.integer_at("containerID"),
-        mapping.integer_at("size"),
-    ) {
+    match (mapping.integer_at("containerID"), mapping.integer_at("size")) {
         (Some(first), Some(size)) => (first..first + size).contains(&id),
         _ => false,
     }
@@ -201,8 +165,7 @@ fn capabilities(context: &mut Context<'_>, process: &Node<'_>) {
         return;
     };
     let set = |name| -> HashSet<&str> { sets.list(name).iter().filter_map(Node::text).collect() };
-    let (permitted, inheritable, bounding) =
-        (set("permitted"), set("inheritable"), set("bounding"));
+    let (permitted, inheritable, bounding) = (set("permitted"), set("inheritable"), set("bounding"));
     for capability in sets.list("effective") {
         if capability.text().is_some_and(|c| !permitted.contains(c)) {
             let message = "cannot be effective, as it is not permitted";
@@ -218,8 +181,7 @@ fn capabilities(context: &mut Context<'_>, process: &Node<'_>) {
     }
     for capability in sets.list("permitted") {
         if capability.text().is_some_and(|c| !bounding.contains(c)) {
-            let message =
-                "is permitted but not in the bounding set, so executing a program may lose it";
+            let message = "is permitted but not in the bounding set, so executing a program may lose it";
             context.warning(&capability, rules::CAPABILITIES, message);
         }
     }
@@ -235,20 +197,13 @@ fn scheduler(context: &mut Context<'_>, process: &Node<'_>) {
         let message = "SCHED_ISO is reserved, no Linux has it";
         context.error(&scheduler.member("policy"), rule, message);
     }
-    if scheduler
-        .integer_at("nice")
-        .is_some_and(|nice| !(-20..=19).contains(&nice))
-    {
+    if scheduler.integer_at("nice").is_some_and(|nice| !(-20..=19).contains(&nice)) {
         context.error(&scheduler.member("nice"), rule, "must be from -20 to 19");
     }
     let priority = scheduler.integer_at("priority").unwrap_or(0);
     match policy {
         "SCHED_FIFO" | "SCHED_RR" if !(1..=99).contains(&priority) => {
-            context.error(
-                &scheduler.member("priority"),
-                rule,
-                format!("must be from 1 to 99 for {policy}"),
-            );
+            context.error(&scheduler.member("priority"), rule, format!("must be from 1 to 99 for {policy}"));
         }
         "SCHED_FIFO" | "SCHED_RR" => {}
         _ if priority != 0 => {
@@ -257,8 +212,7 @@ fn scheduler(context: &mut Context<'_>, process: &Node<'_>) {
         }
         _ => {}
     }
-    let times =
-        ["runtime", "deadline", "period"].map(|name| scheduler.integer_at(name).unwrap_or(0));
+    let times = ["runtime", "deadline", "period"].map(|name| scheduler.integer_at(name).unwrap_or(0));
     let [runtime, deadline, period] = times;
     let period = if period == 0 { deadline } else { period };
     // sched(7), "SCHED_DEADLINE": 1024 ns <= runtime <= deadline <= period, and no period means the deadline.
@@ -273,9 +227,8 @@ fn scheduler(context: &mut Context<'_>, process: &Node<'_>) {
 }
 
 fn io_priority(context: &mut Context<'_>, process: &Node<'_>) {
-    if let Some(priority) = process
-        .find(&["ioPriority", "priority"])
-        .filter(|node| node.integer().is_some_and(|n| !(0..=7).contains(&n)))
+    if let Some(priority) =
+        process.find(&["ioPriority", "priority"]).filter(|node| node.integer().is_some_and(|n| !(0..=7).contains(&n)))
     {
         context.error(&priority, rules::IO_PRIORITY, "must be from 0 to 7");
     }

@@ -44,8 +44,7 @@ fn memory(context: &mut Context<'_>, resources: &Node<'_>) {
             context.error(&memory.member("swap"), rule, message);
         }
         (Some(limit), Some(swap)) if limit > 0 && swap < limit => {
-            let message =
-                format!("{swap} is below limit {limit}: it counts memory and swap together");
+            let message = format!("{swap} is below limit {limit}: it counts memory and swap together");
             context.error(&memory.member("swap"), rule, message);
         }
         (None | Some(0), Some(_)) => {
@@ -91,11 +90,7 @@ fn cpu(context: &mut Context<'_>, resources: &Node<'_>) {
         && quota > 0
         && burst > quota
     {
-        context.error(
-            &cpu.member("burst"),
-            rule,
-            format!("must not be above quota {quota}"),
-        );
+        context.error(&cpu.member("burst"), rule, format!("must not be above quota {quota}"));
     }
     if let (Some(runtime), Some(period)) = (number("realtimeRuntime"), number("realtimePeriod"))
         && runtime > period
@@ -123,10 +118,7 @@ fn block_io(context: &mut Context<'_>, resources: &Node<'_>) {
     let devices = block_io.list("weightDevice");
     for holder in std::iter::once(&block_io).chain(&devices) {
         for name in ["weight", "leafWeight"] {
-            if holder
-                .integer_at(name)
-                .is_some_and(|n| n != 0 && !(10..=1000).contains(&n))
-            {
+            if holder.integer_at(name).is_some_and(|n| n != 0 && !(10..=1000).contains(&n)) {
                 context.error(&holder.member(name), rule, "must be from 10 to 1000");
             }
         }
@@ -136,12 +128,8 @@ fn block_io(context: &mut Context<'_>, resources: &Node<'_>) {
             context.error(device, rule, "must have weight or leafWeight");
         }
     }
-    let throttles = [
-        "throttleReadBpsDevice",
-        "throttleWriteBpsDevice",
-        "throttleReadIOPSDevice",
-        "throttleWriteIOPSDevice",
-    ];
+    let throttles =
+        ["throttleReadBpsDevice", "throttleWriteBpsDevice", "throttleReadIOPSDevice", "throttleWriteIOPSDevice"];
     let entries = throttles.iter().flat_map(|name| block_io.list(name));
     for entry in entries.chain(devices.iter().cloned()) {
         for name in ["major", "minor"] {
@@ -159,12 +147,9 @@ fn huge_pages(context: &mut Context<'_>, resources: &Node<'_>) {
         let Some(size) = limit.text_at("pageSize") else {
             continue;
         };
-        let number = ["KB", "MB", "GB"]
-            .iter()
-            .find_map(|unit| size.strip_suffix(unit));
+        let number = ["KB", "MB", "GB"].iter().find_map(|unit| size.strip_suffix(unit));
         let valid = number.is_some_and(|n| {
-            n.starts_with(|c: char| ('1'..='9').contains(&c))
-                && n.bytes().all(|b| b.is_ascii_digit())
+            n.starts_with(|c: char| ('1'..='9').contains(&c)) && n.bytes().all(|b| b.is_ascii_digit())
         });
         if !valid {
             let message = format!("must be a number and KB, MB or GB, is {}", quote(size));
@@ -191,9 +176,7 @@ fn network(context: &mut Context<'_>, resources: &Node<'_>) {
 fn rdma(context: &mut Context<'_>, resources: &Node<'_>) {
     let entries = resources.get("rdma").map(|map| map.entries());
     for (name, entry) in entries.into_iter().flatten() {
-        if name.is_empty()
-            || name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '=')
-        {
+        if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '=') {
             let message = format!("{} cannot be the name of an RDMA device", quote(name));
             context.error(&entry, rules::RDMA, message);
         }
@@ -221,10 +204,7 @@ fn unified(context: &mut Context<'_>, resources: &Node<'_>) {
         let file = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         let (controller, name) = key.split_once('.').unwrap_or((key, ""));
         if !key.chars().all(file) || key.len() > 255 || controller.is_empty() || name.is_empty() {
-            let message = format!(
-                "{} is no file of a cgroup: it must be CONTROLLER.NAME",
-                quote(key)
-            );
+            let message = format!("{} is no file of a cgroup: it must be CONTROLLER.NAME", quote(key));
             context.error(&entry, rules::UNIFIED, message);
         } else if controller == "cgroup" {
             let message = format!("{key} is no limit: writing it would interfere with the runtime");

@@ -16,16 +16,14 @@ pub(super) fn check(context: &mut Context<'_>) {
     let default = seccomp.text_at("defaultAction").unwrap_or_default();
     errno(context, default, &seccomp.member("defaultErrnoRet"));
     if default == NOTIFY {
-        let message =
-            "must not be SCMP_ACT_NOTIFY: nobody could answer the system calls of the set-up";
+        let message = "must not be SCMP_ACT_NOTIFY: nobody could answer the system calls of the set-up";
         context.error(&seccomp.member("defaultAction"), rules::SECCOMP, message);
     }
     let syscalls = seccomp.list("syscalls");
     for syscall in &syscalls {
         rule(context, syscall);
     }
-    let notifies =
-        default == NOTIFY || syscalls.iter().any(|s| s.text_at("action") == Some(NOTIFY));
+    let notifies = default == NOTIFY || syscalls.iter().any(|s| s.text_at("action") == Some(NOTIFY));
     listener(context, &seccomp, notifies);
     for flag in seccomp.list("flags") {
         // seccomp(2): EINVAL unless a listener is made.
@@ -48,11 +46,7 @@ fn errno(context: &mut Context<'_>, action: &str, node: &Node<'_>) {
         }
     };
     if value > most {
-        context.error(
-            node,
-            rules::SECCOMP_ERRNO,
-            format!("must not be above {most}"),
-        );
+        context.error(node, rules::SECCOMP_ERRNO, format!("must not be above {most}"));
     }
 }
 
@@ -66,9 +60,7 @@ fn rule(context: &mut Context<'_>, syscall: &Node<'_>) {
     }
     for name in &names {
         let Some(text) = name.text() else { continue };
-        let valid = |b: u8| {
-            b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b.is_ascii_uppercase()
-        };
+        let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b.is_ascii_uppercase();
         if text.is_empty() || !text.bytes().all(valid) {
             let message = format!("{} cannot be the name of a system call", quote(text));
             context.error(name, rules::SECCOMP_SYSCALL, message);
@@ -87,20 +79,12 @@ fn rule(context: &mut Context<'_>, syscall: &Node<'_>) {
         let second = argument.integer_at("valueTwo");
         if !masked && second.is_some_and(|value| value != 0) {
             let message = "has a meaning for SCMP_CMP_MASKED_EQ only";
-            context.warning(
-                &argument.member("valueTwo"),
-                rules::SECCOMP_SYSCALL,
-                message,
-            );
+            context.warning(&argument.member("valueTwo"), rules::SECCOMP_SYSCALL, message);
         }
         let mask = argument.integer_at("value").unwrap_or(-1);
         if masked && second.unwrap_or(0) & !mask != 0 {
             let message = "has a bit outside the mask in value, so the rule never matches";
-            context.warning(
-                &argument.member("valueTwo"),
-                rules::SECCOMP_SYSCALL,
-                message,
-            );
+            context.warning(&argument.member("valueTwo"), rules::SECCOMP_SYSCALL, message);
         }
     }
 }

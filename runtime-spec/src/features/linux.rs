@@ -98,19 +98,13 @@ impl LinuxFeatures {
     }
 
     /// The architectures a filter can be made for. Default of [`LinuxFeatures::recognised`]: all known.
-    pub fn seccomp_architectures<T: Into<String>>(
-        mut self,
-        list: impl IntoIterator<Item = T>,
-    ) -> Self {
+    pub fn seccomp_architectures<T: Into<String>>(mut self, list: impl IntoIterator<Item = T>) -> Self {
         self.seccomp.get_or_insert_default().archs = strings(list);
         self
     }
 
     /// The filter flags that the running kernel takes too. Default: unknown.
-    pub fn seccomp_supported_flags<T: Into<String>>(
-        mut self,
-        list: impl IntoIterator<Item = T>,
-    ) -> Self {
+    pub fn seccomp_supported_flags<T: Into<String>>(mut self, list: impl IntoIterator<Item = T>) -> Self {
         self.seccomp.get_or_insert_default().supported_flags = strings(list);
         self
     }
@@ -129,19 +123,14 @@ impl LinuxFeatures {
 
     /// Whether `intelRdt` is obeyed, with `schemata` and `enableMonitoring`. Default: unknown.
     pub fn intel_rdt(mut self, all: Support, schemata: Support, monitoring: Support) -> Self {
-        self.intel_rdt = Some(IntelRdtFeatures {
-            enabled: all.flag(),
-            schemata: schemata.flag(),
-            monitoring: monitoring.flag(),
-        });
+        self.intel_rdt =
+            Some(IntelRdtFeatures { enabled: all.flag(), schemata: schemata.flag(), monitoring: monitoring.flag() });
         self
     }
 
     /// Whether mounts can have id mappings, even partially (RS-159). Default: unknown.
     pub fn idmap_mounts(mut self, support: Support) -> Self {
-        self.mount_extensions = Some(MountExtensions {
-            idmap: Some(support.enabled()),
-        });
+        self.mount_extensions = Some(MountExtensions { idmap: Some(support.enabled()) });
         self
     }
 

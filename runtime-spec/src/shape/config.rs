@@ -1,8 +1,5 @@
 //! The table for `config.json`: what all platforms share (config.md). Needs no kernel.
-use super::{
-    I32, I64, Object, STRINGS, Shape, TEXTS, U32, U64, expected, linux, optional, other, required,
-    vital,
-};
+use super::{I32, I64, Object, STRINGS, Shape, TEXTS, U32, U64, expected, linux, optional, other, required, vital};
 use crate::{names, rules};
 
 /// The whole document, in the order of the specification.
@@ -26,13 +23,8 @@ pub(crate) static CONFIG: Shape = Shape::Object(&Object {
     ],
 });
 
-static ROOT: Object = Object {
-    rule: rules::ROOT,
-    fields: &[
-        vital("path", Shape::Text),
-        optional("readonly", Shape::Flag),
-    ],
-};
+static ROOT: Object =
+    Object { rule: rules::ROOT, fields: &[vital("path", Shape::Text), optional("readonly", Shape::Flag)] };
 
 static PROCESS: Object = Object {
     rule: rules::PROCESS,
@@ -56,10 +48,7 @@ static PROCESS: Object = Object {
     ],
 };
 
-static CONSOLE: Object = Object {
-    rule: rules::TERMINAL,
-    fields: &[required("height", U64), required("width", U64)],
-};
+static CONSOLE: Object = Object { rule: rules::TERMINAL, fields: &[required("height", U64), required("width", U64)] };
 
 static USER: Object = Object {
     rule: rules::USER,
@@ -87,11 +76,7 @@ static CAPABILITIES: Object = Object {
 
 static RLIMIT: Object = Object {
     rule: rules::RLIMITS,
-    fields: &[
-        vital("type", Shape::Word(names::RLIMITS)),
-        vital("soft", U64),
-        vital("hard", U64),
-    ],
+    fields: &[vital("type", Shape::Word(names::RLIMITS)), vital("soft", U64), vital("hard", U64)],
 };
 
 static SCHEDULER: Object = Object {
@@ -109,19 +94,11 @@ static SCHEDULER: Object = Object {
 
 static IO_PRIORITY: Object = Object {
     rule: rules::IO_PRIORITY,
-    fields: &[
-        vital("class", Shape::Word(names::IO_PRIORITY_CLASSES)),
-        expected("priority", I32),
-    ],
+    fields: &[vital("class", Shape::Word(names::IO_PRIORITY_CLASSES)), expected("priority", I32)],
 };
 
-static AFFINITY: Object = Object {
-    rule: rules::EXEC_AFFINITY,
-    fields: &[
-        optional("initial", Shape::Text),
-        optional("final", Shape::Text),
-    ],
-};
+static AFFINITY: Object =
+    Object { rule: rules::EXEC_AFFINITY, fields: &[optional("initial", Shape::Text), optional("final", Shape::Text)] };
 
 static MOUNT: Object = Object {
     rule: rules::DESTINATION,
@@ -151,12 +128,7 @@ static HOOKS: Object = Object {
 
 static HOOK: Object = Object {
     rule: rules::HOOKS,
-    fields: &[
-        vital("path", Shape::Text),
-        optional("args", TEXTS),
-        optional("env", TEXTS),
-        optional("timeout", I64),
-    ],
+    fields: &[vital("path", Shape::Text), optional("args", TEXTS), optional("env", TEXTS), optional("timeout", I64)],
 };
 
 /// The state of a container (runtime.md).

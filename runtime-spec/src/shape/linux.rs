@@ -19,8 +19,7 @@ pub(crate) static LINUX: Object = Object {
         optional("memoryPolicy", Shape::Object(&MEMORY_POLICY)).by(rules::MEMORY_POLICY),
         optional("sysctl", STRINGS).by(rules::SYSCTL),
         optional("seccomp", Shape::Object(&SECCOMP)).by(rules::SECCOMP),
-        optional("rootfsPropagation", Shape::Word(names::ROOTFS_PROPAGATIONS))
-            .by(rules::PROPAGATION),
+        optional("rootfsPropagation", Shape::Word(names::ROOTFS_PROPAGATIONS)).by(rules::PROPAGATION),
         optional("maskedPaths", TEXTS).by(rules::MASKED_PATHS),
         optional("readonlyPaths", TEXTS).by(rules::READONLY_PATHS),
         optional("mountLabel", Shape::Text).by(rules::MOUNT_LABEL),
@@ -31,27 +30,16 @@ pub(crate) static LINUX: Object = Object {
 /// A list of id mappings. A missing number would read as 0, which is root: all three are vital.
 pub(crate) const MAPPINGS: Shape = Shape::List(&Shape::Object(&MAPPING));
 
-static MAPPING: Object = Object {
-    rule: rules::ID_MAPPINGS,
-    fields: &[
-        vital("containerID", U32),
-        vital("hostID", U32),
-        vital("size", U32),
-    ],
-};
+static MAPPING: Object =
+    Object { rule: rules::ID_MAPPINGS, fields: &[vital("containerID", U32), vital("hostID", U32), vital("size", U32)] };
 
 static NAMESPACE: Object = Object {
     rule: rules::NAMESPACES,
-    fields: &[
-        vital("type", Shape::Word(names::NAMESPACES)),
-        optional("path", Shape::Text).by(rules::NAMESPACE_PATH),
-    ],
+    fields: &[vital("type", Shape::Word(names::NAMESPACES)), optional("path", Shape::Text).by(rules::NAMESPACE_PATH)],
 };
 
-static TIME_OFFSET: Object = Object {
-    rule: rules::TIME_OFFSETS,
-    fields: &[optional("secs", I64), optional("nanosecs", U32)],
-};
+static TIME_OFFSET: Object =
+    Object { rule: rules::TIME_OFFSETS, fields: &[optional("secs", I64), optional("nanosecs", U32)] };
 
 static DEVICE: Object = Object {
     rule: rules::DEVICES,
@@ -66,10 +54,8 @@ static DEVICE: Object = Object {
     ],
 };
 
-static NET_DEVICE: Object = Object {
-    rule: rules::NET_DEVICES,
-    fields: &[optional("name", Shape::Text).by(rules::NET_DEVICE_NAMES)],
-};
+static NET_DEVICE: Object =
+    Object { rule: rules::NET_DEVICES, fields: &[optional("name", Shape::Text).by(rules::NET_DEVICE_NAMES)] };
 
 static INTEL_RDT: Object = Object {
     rule: rules::INTEL_RDT,
@@ -87,19 +73,13 @@ static MEMORY_POLICY: Object = Object {
     fields: &[
         vital("mode", Shape::Word(names::MEMORY_POLICY_MODES)),
         optional("nodes", Shape::Text),
-        optional(
-            "flags",
-            Shape::List(&Shape::Word(names::MEMORY_POLICY_FLAGS)),
-        ),
+        optional("flags", Shape::List(&Shape::Word(names::MEMORY_POLICY_FLAGS))),
     ],
 };
 
 static PERSONALITY: Object = Object {
     rule: rules::PERSONALITY,
-    fields: &[
-        vital("domain", Shape::Word(&["LINUX", "LINUX32"])),
-        optional("flags", TEXTS),
-    ],
+    fields: &[vital("domain", Shape::Word(&["LINUX", "LINUX32"])), optional("flags", TEXTS)],
 };
 
 static SECCOMP: Object = Object {
@@ -107,11 +87,7 @@ static SECCOMP: Object = Object {
     fields: &[
         vital("defaultAction", Shape::Word(names::SECCOMP_ACTIONS)),
         optional("defaultErrnoRet", U32).by(rules::SECCOMP_ERRNO),
-        optional(
-            "architectures",
-            Shape::List(&Shape::Word(names::SECCOMP_ARCHITECTURES)),
-        )
-        .by(rules::SECCOMP_ARCH),
+        optional("architectures", Shape::List(&Shape::Word(names::SECCOMP_ARCHITECTURES))).by(rules::SECCOMP_ARCH),
         optional("flags", Shape::List(&Shape::Word(names::SECCOMP_FLAGS))).by(rules::SECCOMP_FLAGS),
         optional("listenerPath", Shape::Text).by(rules::SECCOMP_NOTIFY),
         optional("listenerMetadata", Shape::Data).by(rules::SECCOMP_NOTIFY),
@@ -139,10 +115,7 @@ static SYSCALL_ARG: Object = Object {
     ],
 };
 
-static ENABLED: Object = Object {
-    rule: rules::FEATURES,
-    fields: &[optional("enabled", Shape::Flag)],
-};
+static ENABLED: Object = Object { rule: rules::FEATURES, fields: &[optional("enabled", Shape::Flag)] };
 
 /// The `linux` member of a features document. Unknown words are what a newer runtime may know, so all are plain text.
 pub(crate) static FEATURES: Object = Object {
@@ -186,19 +159,10 @@ static FEATURES_SECCOMP: Object = Object {
 
 static FEATURES_RDT: Object = Object {
     rule: rules::FEATURES,
-    fields: &[
-        optional("enabled", Shape::Flag),
-        optional("schemata", Shape::Flag),
-        optional("monitoring", Shape::Flag),
-    ],
+    fields: &[optional("enabled", Shape::Flag), optional("schemata", Shape::Flag), optional("monitoring", Shape::Flag)],
 };
 
-static FEATURES_MEMORY_POLICY: Object = Object {
-    rule: rules::FEATURES,
-    fields: &[optional("modes", TEXTS), optional("flags", TEXTS)],
-};
+static FEATURES_MEMORY_POLICY: Object =
+    Object { rule: rules::FEATURES, fields: &[optional("modes", TEXTS), optional("flags", TEXTS)] };
 
-static FEATURES_MOUNT: Object = Object {
-    rule: rules::FEATURES,
-    fields: &[optional("idmap", Shape::Object(&ENABLED))],
-};
+static FEATURES_MOUNT: Object = Object { rule: rules::FEATURES, fields: &[optional("idmap", Shape::Object(&ENABLED))] };

@@ -4,10 +4,7 @@ use super::{Object, Shape, TEXTS, U16, U32, U64, optional, required, vital};
 use crate::rules;
 
 const fn object(fields: &'static [super::Field]) -> Object {
-    Object {
-        rule: rules::VALUES,
-        fields,
-    }
+    Object { rule: rules::VALUES, fields }
 }
 
 /// `solaris` (config-solaris.md).
@@ -32,10 +29,7 @@ static ANET: Object = object(&[
 
 static CAPPED_CPU: Object = object(&[optional("ncpus", Shape::Text)]);
 
-static CAPPED_MEMORY: Object = object(&[
-    optional("physical", Shape::Text),
-    optional("swap", Shape::Text),
-]);
+static CAPPED_MEMORY: Object = object(&[optional("physical", Shape::Text), optional("swap", Shape::Text)]);
 
 /// `windows` (config-windows.md).
 pub(crate) static WINDOWS: Object = object(&[
@@ -49,10 +43,7 @@ pub(crate) static WINDOWS: Object = object(&[
     optional("network", Shape::Object(&WINDOWS_NETWORK)),
 ]);
 
-static WINDOWS_DEVICE: Object = object(&[
-    vital("id", Shape::Text),
-    vital("idType", Shape::Word(&["class"])),
-]);
+static WINDOWS_DEVICE: Object = object(&[vital("id", Shape::Text), vital("idType", Shape::Word(&["class"]))]);
 
 static WINDOWS_RESOURCES: Object = object(&[
     optional("memory", Shape::Object(&WINDOWS_MEMORY)),
@@ -70,11 +61,7 @@ static WINDOWS_CPU: Object = object(&[
     optional("affinity", Shape::Any),
 ]);
 
-static WINDOWS_STORAGE: Object = object(&[
-    optional("iops", U64),
-    optional("bps", U64),
-    optional("sandboxSize", U64),
-]);
+static WINDOWS_STORAGE: Object = object(&[optional("iops", U64), optional("bps", U64), optional("sandboxSize", U64)]);
 
 static HYPERV: Object = object(&[optional("utilityVMPath", Shape::Text)]);
 
@@ -96,19 +83,11 @@ pub(crate) static VM: Object = object(&[
 
 static PROGRAM: Object = object(&[vital("path", Shape::Text), optional("parameters", TEXTS)]);
 
-static KERNEL: Object = object(&[
-    vital("path", Shape::Text),
-    optional("parameters", TEXTS),
-    optional("initrd", Shape::Text),
-]);
+static KERNEL: Object =
+    object(&[vital("path", Shape::Text), optional("parameters", TEXTS), optional("initrd", Shape::Text)]);
 
-static IMAGE: Object = object(&[
-    vital("path", Shape::Text),
-    vital(
-        "format",
-        Shape::Word(&["raw", "qcow2", "vdi", "vmdk", "vhd"]),
-    ),
-]);
+static IMAGE: Object =
+    object(&[vital("path", Shape::Text), vital("format", Shape::Word(&["raw", "qcow2", "vdi", "vmdk", "vhd"]))]);
 
 static HARDWARE: Object = object(&[
     optional("deviceTree", Shape::Text),
@@ -119,22 +98,13 @@ static HARDWARE: Object = object(&[
     optional("irqs", Shape::List(&U32)),
 ]);
 
-static IO_MEMORY: Object = object(&[
-    optional("firstGFN", U64),
-    required("firstMFN", U64),
-    required("nrMFNs", U64),
-]);
+static IO_MEMORY: Object = object(&[optional("firstGFN", U64), required("firstMFN", U64), required("nrMFNs", U64)]);
 
 /// `zos` (config-zos.md).
-pub(crate) static ZOS: Object = object(&[optional(
-    "namespaces",
-    Shape::List(&Shape::Object(&ZOS_NAMESPACE)),
-)]);
+pub(crate) static ZOS: Object = object(&[optional("namespaces", Shape::List(&Shape::Object(&ZOS_NAMESPACE)))]);
 
-static ZOS_NAMESPACE: Object = object(&[
-    vital("type", Shape::Word(&["mount", "pid", "uts", "ipc"])),
-    optional("path", Shape::Text),
-]);
+static ZOS_NAMESPACE: Object =
+    object(&[vital("type", Shape::Word(&["mount", "pid", "uts", "ipc"])), optional("path", Shape::Text)]);
 
 /// `freebsd` (config-freebsd.md), which `oci-spec` does not have.
 pub(crate) static FREEBSD: Object = object(&[
@@ -142,10 +112,7 @@ pub(crate) static FREEBSD: Object = object(&[
     optional("jail", Shape::Object(&JAIL)),
 ]);
 
-static FREEBSD_DEVICE: Object = object(&[
-    optional("path", Shape::Text),
-    optional("mode", Shape::Integer(0, 0o777)),
-]);
+static FREEBSD_DEVICE: Object = object(&[optional("path", Shape::Text), optional("mode", Shape::Integer(0, 0o777))]);
 
 const SHARING: Shape = Shape::Word(&["disable", "new", "inherit"]);
 const SHARING_ALWAYS: Shape = Shape::Word(&["new", "inherit"]);

@@ -74,49 +74,25 @@ static BLOCK_IO: Object = Object {
 
 static WEIGHT_DEVICE: Object = Object {
     rule: rules::BLOCK_IO,
-    fields: &[
-        vital("major", I64),
-        vital("minor", I64),
-        optional("weight", U16),
-        optional("leafWeight", U16),
-    ],
+    fields: &[vital("major", I64), vital("minor", I64), optional("weight", U16), optional("leafWeight", U16)],
 };
 
 const THROTTLE_LIST: Shape = Shape::List(&Shape::Object(&THROTTLE_DEVICE));
 
-static THROTTLE_DEVICE: Object = Object {
-    rule: rules::BLOCK_IO,
-    fields: &[
-        vital("major", I64),
-        vital("minor", I64),
-        required("rate", U64),
-    ],
-};
+static THROTTLE_DEVICE: Object =
+    Object { rule: rules::BLOCK_IO, fields: &[vital("major", I64), vital("minor", I64), required("rate", U64)] };
 
-static HUGE_PAGES: Object = Object {
-    rule: rules::HUGE_PAGES,
-    fields: &[vital("pageSize", Shape::Text), vital("limit", U64)],
-};
+static HUGE_PAGES: Object =
+    Object { rule: rules::HUGE_PAGES, fields: &[vital("pageSize", Shape::Text), vital("limit", U64)] };
 
 static NETWORK: Object = Object {
     rule: rules::NETWORK,
-    fields: &[
-        optional("classID", U32),
-        optional("priorities", Shape::List(&Shape::Object(&PRIORITY))),
-    ],
+    fields: &[optional("classID", U32), optional("priorities", Shape::List(&Shape::Object(&PRIORITY)))],
 };
 
-static PRIORITY: Object = Object {
-    rule: rules::NETWORK,
-    fields: &[vital("name", Shape::Text), vital("priority", U32)],
-};
+static PRIORITY: Object =
+    Object { rule: rules::NETWORK, fields: &[vital("name", Shape::Text), vital("priority", U32)] };
 
-static PIDS: Object = Object {
-    rule: rules::PIDS,
-    fields: &[required("limit", I64)],
-};
+static PIDS: Object = Object { rule: rules::PIDS, fields: &[required("limit", I64)] };
 
-static RDMA: Object = Object {
-    rule: rules::RDMA,
-    fields: &[optional("hcaHandles", U32), optional("hcaObjects", U32)],
-};
+static RDMA: Object = Object { rule: rules::RDMA, fields: &[optional("hcaHandles", U32), optional("hcaObjects", U32)] };

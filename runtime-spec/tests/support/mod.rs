@@ -1,8 +1,5 @@
 //! What the integration tests share: the specification's documents, and a checker for its JSON schemas.
-#![allow(
-    dead_code,
-    reason = "every test program uses its own part of this file"
-)]
+#![allow(dead_code, reason = "every test program uses its own part of this file")]
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,9 +10,7 @@ use serde_json::Value;
 
 /// A directory below `tests/spec/schema`.
 pub(crate) fn spec(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/spec/schema")
-        .join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/spec/schema").join(path)
 }
 
 /// The example documents in `test/KIND/VERDICT`, with their names; never none.
@@ -36,16 +31,12 @@ pub(crate) struct Schemas(HashMap<String, Value>);
 impl Schemas {
     pub(crate) fn load() -> Self {
         let files = fs::read_dir(spec("")).unwrap();
-        let json = files
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|e| e == "json"));
+        let json =
+            files.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "json"));
         Self(
             json.map(|path| {
                 let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-                (
-                    name,
-                    serde_json::from_slice(&fs::read(&path).unwrap()).unwrap(),
-                )
+                (name, serde_json::from_slice(&fs::read(&path).unwrap()).unwrap())
             })
             .collect(),
         )
@@ -63,14 +54,7 @@ impl Schemas {
         complaints
     }
 
-    fn check(
-        &self,
-        file: &str,
-        schema: &Value,
-        value: &Value,
-        place: String,
-        out: &mut Vec<String>,
-    ) {
+    fn check(&self, file: &str, schema: &Value, value: &Value, place: String, out: &mut Vec<String>) {
         for (keyword, rule) in schema.as_object().unwrap() {
             let ok = match keyword.as_str() {
                 "$ref" => {
@@ -85,9 +69,7 @@ impl Schemas {
                 "pattern" => value.as_str().is_none_or(|text| matches(rule, text)),
                 "minimum" => number(value).is_none_or(|n| n >= number(rule).unwrap()),
                 "maximum" => number(value).is_none_or(|n| n <= number(rule).unwrap()),
-                "minItems" => value
-                    .as_array()
-                    .is_none_or(|a| a.len() as u64 >= rule.as_u64().unwrap()),
+                "minItems" => value.as_array().is_none_or(|a| a.len() as u64 >= rule.as_u64().unwrap()),
                 "required" => value.as_object().is_none_or(|object| {
                     let mut names = rule.as_array().unwrap().iter();
                     names.all(|name| object.contains_key(name.as_str().unwrap()))
@@ -122,15 +104,7 @@ impl Schemas {
         }
     }
 
-    fn members(
-        &self,
-        file: &str,
-        keyword: &str,
-        rule: &Value,
-        value: &Value,
-        place: &str,
-        out: &mut Vec<String>,
-    ) {
+    fn members(&self, file: &str, keyword: &str, rule: &Value, value: &Value, place: &str, out: &mut Vec<String>) {
         for (name, member) in value.as_object().into_iter().flatten() {
             let schemas: Vec<&Value> = match keyword {
                 "properties" => rule.get(name).into_iter().collect(),
@@ -162,14 +136,9 @@ fn has_type(value: &Value, name: &str) -> bool {
 }
 
 fn number(value: &Value) -> Option<i128> {
-    value
-        .as_i64()
-        .map(i128::from)
-        .or_else(|| value.as_u64().map(i128::from))
+    value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from))
 }
 
 fn matches(pattern: &Value, text: &str) -> bool {
-    Regex::new(pattern.as_str().unwrap())
-        .unwrap()
-        .is_match(text)
+    Regex::new(pattern.as_str().unwrap()).unwrap().is_match(text)
 }
