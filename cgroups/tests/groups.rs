@@ -357,3 +357,12 @@ fn coming_and_going_is_watched() {
     assert_eq!(next(), Some(Event::Empty));
     delete(group);
 }
+
+#[test]
+fn everything_crosses_threads() {
+    fn crosses<T: Send + Sync + 'static>() {}
+    crosses::<Group>();
+    crosses::<keelbox_cgroups::Watch>();
+    crosses::<keelbox_cgroups::Error>();
+    crosses::<Limits>();
+}

@@ -58,7 +58,7 @@ impl Builder {
         self
     }
 
-    /// The hierarchies of this host, if they were detected before. Default: they are detected now (about 50 µs).
+    /// The hierarchies of this host, if they were detected before. Default: they are detected now (about 0.1 ms).
     pub fn hierarchy(mut self, hierarchy: &Hierarchy) -> Self {
         self.hierarchy = Some(hierarchy.clone());
         self
