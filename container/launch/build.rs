@@ -14,7 +14,14 @@ fn main() {
     command.args(["--crate-name=stage", "--crate-type=bin", "--edition=2024", "--cap-lints=allow", "--target"]);
     command.arg(variable("TARGET")).args(["--cfg=keelbox_stage", "-Copt-level=s", "-Cpanic=abort", "-Cdebuginfo=0"]);
     command.args(["-Cstrip=symbols", "-Clto=fat", "-Ccodegen-units=1", "-Crelocation-model=static"]);
-    let link = ["-nostartfiles", "-nostdlib", "-static", "-Wl,--build-id=none", "-Wl,-z,noseparate-code", "-Wl,-z,max-page-size=4096"];
+    let link = [
+        "-nostartfiles",
+        "-nostdlib",
+        "-static",
+        "-Wl,--build-id=none",
+        "-Wl,-z,noseparate-code",
+        "-Wl,-z,max-page-size=4096",
+    ];
     command.args(link.map(|argument| format!("-Clink-arg={argument}")));
     if let Some(linker) = env::var_os("RUSTC_LINKER") {
         let mut argument = std::ffi::OsString::from("-Clinker=");

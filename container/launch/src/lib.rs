@@ -34,7 +34,7 @@ mod wire;
 pub use launch::{Control, Event, Failure, Launch, Started};
 pub use launcher::Seat;
 pub use owned::{Owned, OwnedStep, list, text};
-pub use perform::perform;
+pub use perform::{perform, prepare};
 pub use stage::size as stage_size;
 pub use step::{Create, Form, MapFile, Slot, Step, Wait};
 pub use sys::Errno;

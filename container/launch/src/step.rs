@@ -201,6 +201,14 @@ steps! {
         data: F::Bytes,
     }
 
+    /// Writes to an open file.
+    14 WriteTo {
+        /// The file.
+        file: Slot,
+        /// What is written, in one `write(2)`.
+        data: F::Bytes,
+    }
+
     /// Changes how mount events travel at `path` (`mount(2)` with `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`, `MS_REC`).
     20 Propagation {
         /// A path of the host.

@@ -2,7 +2,9 @@
 
 use core::mem;
 
-use super::flags::{F_DUPFD_CLOEXEC, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, O_CLOEXEC, PR_SET_PDEATHSIG};
+use super::flags::{
+    F_DUPFD_CLOEXEC, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, O_CLOEXEC, PR_SET_PDEATHSIG,
+};
 use super::{Machine, Stop};
 use crate::step::{Slot, Wait};
 use crate::sys::message::{Ancillary, Message};

@@ -2,9 +2,7 @@
 
 use core::ffi::CStr;
 
-use super::flags::{
-    AT_REMOVEDIR, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_WRONLY,
-};
+use super::flags::{AT_REMOVEDIR, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_WRONLY};
 use super::resolve::{PATH_MAX, open_inside};
 use super::{AT_FDCWD, Machine};
 use crate::step::{Create, Step, Wire};
@@ -49,15 +47,14 @@ impl<K: Kernel> Machine<'_, K> {
     pub(super) fn files(&mut self, step: &Step<Wire<'_>>) -> Option<Done> {
         Some(match step {
             Step::Enter { path } => self.enter(path),
-            Step::Directory { path, mode } => self.in_parent(path, |machine, parent, name| {
-                forgive(machine.call(Call::mkdirat(parent, name, *mode)))
-            }),
+            Step::Directory { path, mode } => {
+                self.in_parent(path, |machine, parent, name| forgive(machine.call(Call::mkdirat(parent, name, *mode))))
+            }
             Step::File { path, mode, content } => {
                 self.in_parent(path, |machine, parent, name| machine.file(parent, name, *mode, content))
             }
-            Step::Link { path, target } => self.in_parent(path, |machine, parent, name| {
-                forgive(machine.call(Call::symlinkat(target, parent, name)))
-            }),
+            Step::Link { path, target } => self
+                .in_parent(path, |machine, parent, name| forgive(machine.call(Call::symlinkat(target, parent, name)))),
             Step::Node { path, mode, device, user, group } => self.in_parent(path, |machine, parent, name| {
                 machine.call(Call::mknodat(parent, name, *mode, *device))?;
                 if (*user, *group) == (0, 0) {
@@ -84,13 +81,22 @@ impl<K: Kernel> Machine<'_, K> {
         if !path.to_bytes().starts_with(b"/") {
             return self.open(Call::openat(AT_FDCWD, path, flags | O_NOFOLLOW | O_CLOEXEC, 0));
         }
-        match open_inside(&mut self.kernel, self.root, path, flags, 0) {
+        match self.inside(path, flags) {
             Err(Errno::ENOENT) if create != Create::Nothing => {
                 self.make(path, create)?;
-                open_inside(&mut self.kernel, self.root, path, flags, 0)
+                self.inside(path, flags)
             }
             opened => opened,
         }
+    }
+
+    /// Opens an absolute path below the new root, or below `/` as long as there is no new one.
+    pub(super) fn inside(&mut self, path: &CStr, flags: i32) -> Result<i32, Errno> {
+        if self.root == AT_FDCWD && self.own_root < 0 {
+            self.own_root = self.open(Call::openat(AT_FDCWD, c"/", O_PATH | O_DIRECTORY | O_CLOEXEC, 0))?;
+        }
+        let root = if self.root == AT_FDCWD { self.own_root } else { self.root };
+        open_inside(&mut self.kernel, root, path, flags, 0)
     }
 
     fn make(&mut self, path: &CStr, create: Create) -> Done {
@@ -121,14 +127,16 @@ impl<K: Kernel> Machine<'_, K> {
     /// Opens the directory that the first `length` bytes of `path` name, making what is missing on the way.
     fn directory(&mut self, path: &CStr, length: usize) -> Result<i32, Errno> {
         let flags = O_PATH | O_DIRECTORY;
-        match open_inside(&mut self.kernel, self.root, PathBuffer::new(path)?.cut(length), flags, 0) {
+        match self.inside(PathBuffer::new(path)?.cut(length), flags) {
             Err(Errno::ENOENT) => {}
             opened => return opened,
         }
         let bytes = path.to_bytes();
-        let mut above = open_inside(&mut self.kernel, self.root, c"/", flags, 0)?;
-        for end in (1..=length).filter(|end| matches!(bytes.get(*end), Some(b'/') | None) && bytes.get(end - 1) != Some(&b'/')) {
-            let here = match open_inside(&mut self.kernel, self.root, PathBuffer::new(path)?.cut(end), flags, 0) {
+        let mut above = self.inside(c"/", flags)?;
+        for end in
+            (1..=length).filter(|end| matches!(bytes.get(*end), Some(b'/') | None) && bytes.get(end - 1) != Some(&b'/'))
+        {
+            let here = match self.inside(PathBuffer::new(path)?.cut(end), flags) {
                 Err(Errno::ENOENT) => self.make_below(above, path, end),
                 opened => opened,
             };

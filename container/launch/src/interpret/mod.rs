@@ -47,7 +47,10 @@ pub struct Machine<'m, K> {
     /// Room for messages that bring further scripts.
     room: &'m mut [u8],
     slots: [i32; Slot::COUNT],
+    /// The new root; `AT_FDCWD` as long as there is none.
     root: i32,
+    /// `/`, opened when an inside path is first asked for before there is a new root; -1 until then.
+    own_root: i32,
     old_root: i32,
     step: u32,
     /// Clones of the two masks that were not needed for the kind they were made for.
@@ -60,8 +63,9 @@ impl<'m, K: Kernel> Machine<'m, K> {
     /// A machine that talks to its host over `control`, or performs steps in this very process if that is negative.
     pub fn new(kernel: K, control: i32, room: &'m mut [u8]) -> Self {
         let slots = [-1; Slot::COUNT];
-        let (root, old_root, step, spare, late) = (AT_FDCWD, -1, 0, [-1; 2], [(u16::MAX, 0); 8]);
-        Self { kernel, control, room, slots, root, old_root, step, spare, late }
+        let (root, own_root, old_root) = (AT_FDCWD, -1, -1);
+        let (step, spare, late) = (0, [-1; 2], [(u16::MAX, 0); 8]);
+        Self { kernel, control, room, slots, root, own_root, old_root, step, spare, late }
     }
 
     /// Performs the steps of `script`, header first.
@@ -113,9 +117,16 @@ impl<'m, K: Kernel> Machine<'m, K> {
         self.slots.get(usize::from(slot.0)).copied().filter(|descriptor| *descriptor >= 0).ok_or(Errno::EBADF)
     }
 
+    /// Puts a descriptor into its slot, in the place of what was there before.
     fn keep(&mut self, slot: Slot, descriptor: i32) -> Result<(), Errno> {
-        let place = self.slots.get_mut(usize::from(slot.0)).ok_or(Errno::EBADF)?;
-        *place = descriptor;
+        let Some(place) = self.slots.get_mut(usize::from(slot.0)) else {
+            self.done(descriptor);
+            return Err(Errno::EBADF);
+        };
+        let replaced = core::mem::replace(place, descriptor);
+        if replaced != self.root {
+            self.done(replaced);
+        }
         Ok(())
     }
 
@@ -128,7 +139,8 @@ impl<'m, K: Kernel> Machine<'m, K> {
 
     /// Writes `data` to the file at `path` in one call.
     fn write_file(&mut self, directory: i32, path: &CStr, data: &[u8]) -> Result<(), Errno> {
-        let descriptor = self.open(Call::openat(directory, path, flags::O_WRONLY | flags::O_NOFOLLOW | flags::O_CLOEXEC, 0))?;
+        let descriptor =
+            self.open(Call::openat(directory, path, flags::O_WRONLY | flags::O_NOFOLLOW | flags::O_CLOEXEC, 0))?;
         let written = self.call(Call::write(descriptor, data));
         self.done(descriptor);
         if written? == data.len() { Ok(()) } else { Err(Errno::EIO) }
@@ -140,14 +152,20 @@ impl<'m, K: Kernel> Machine<'m, K> {
         self.keep(Slot(slot), descriptor)
     }
 
+    /// Takes the descriptor out of `slot`: it is the caller's from now on.
+    pub fn take(&mut self, slot: Slot) -> Option<i32> {
+        let place = self.slots.get_mut(usize::from(slot.0)).filter(|descriptor| **descriptor >= 0)?;
+        Some(core::mem::replace(place, -1))
+    }
+
     /// Closes every descriptor that the steps left in slots.
     pub fn close_all(&mut self) {
         for index in 0..self.slots.len() {
             let descriptor = self.slots.get_mut(index).map_or(-1, |place| core::mem::replace(place, -1));
             self.done(descriptor);
         }
-        let left = [self.spare[0], self.spare[1], self.old_root];
+        let left = [self.spare[0], self.spare[1], self.own_root, self.old_root];
         left.into_iter().for_each(|descriptor| self.done(descriptor));
-        (self.spare, self.old_root) = ([-1; 2], -1);
+        (self.spare, self.own_root, self.old_root) = ([-1; 2], -1, -1);
     }
 }

@@ -4,8 +4,8 @@ use core::ffi::CStr;
 
 use super::Machine;
 use super::flags::{
-    AT_EMPTY_PATH, AT_RECURSIVE, MOUNT_ATTR_RDONLY, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, MS_BIND, MS_REMOUNT,
-    O_DIRECTORY, O_PATH, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE,
+    AT_EMPTY_PATH, AT_RECURSIVE, MOUNT_ATTR_RDONLY, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, MS_BIND,
+    MS_REMOUNT, O_DIRECTORY, O_PATH, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE,
 };
 use super::root::Tree;
 use crate::step::{Create, Slot, Step, Wire};
@@ -24,7 +24,9 @@ impl<K: Kernel> Machine<'_, K> {
                 let (attributes_recursive, idmap, out) = (*attributes_recursive, *idmap, *out);
                 self.tree(&Tree { directory, source, recursive, attr, attributes_recursive, idmap, out })
             }
-            Step::FileSystem { kind, options, set, directory, out } => self.file_system(kind, options, *set, *directory, *out),
+            Step::FileSystem { kind, options, set, directory, out } => {
+                self.file_system(kind, options, *set, *directory, *out)
+            }
             Step::AttachOutside { tree, target } => self.attach_outside(*tree, target),
             Step::PivotRoot { tree, detached } => self.pivot_root(*tree, *detached != 0),
             Step::LeaveOldRoot {} => self.leave_old_root(),
@@ -64,7 +66,8 @@ impl<K: Kernel> Machine<'_, K> {
     }
 
     fn move_to(&mut self, tree: i32, target: i32) -> Done {
-        self.call(Call::move_mount(tree, c"", target, c"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)).map(|_| ())
+        self.call(Call::move_mount(tree, c"", target, c"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH))
+            .map(|_| ())
     }
 
     /// Sets attributes as it was done before `mount_setattr(2)`, on the mount whose root is `mount`.

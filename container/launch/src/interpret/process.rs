@@ -21,13 +21,16 @@ impl<K: Kernel> Machine<'_, K> {
             Step::Conceal {} => self.call(Call::prctl(PR_SET_DUMPABLE, 0, 0)).map(|_| ()),
             Step::Session {} => self.call(Call::setsid()).map(|_| ()),
             Step::Join { namespace, kinds } => self.join(*namespace, *kinds),
-            Step::Unshare { kinds } => self.call(Call::unshare(*kinds)).map(|_| ()),
+            Step::Unshare { kinds } => self.unshare(*kinds),
             Step::Map { file, text } => self.map(*file, text),
-            Step::TimeOffsets { text } => self.write_file(super::AT_FDCWD, c"/proc/self/timens_offsets", text.to_bytes()),
+            Step::TimeOffsets { text } => {
+                self.write_file(super::AT_FDCWD, c"/proc/self/timens_offsets", text.to_bytes())
+            }
             Step::Hostname { name } => self.call(Call::sethostname(name)).map(|_| ()),
             Step::Domainname { name } => self.call(Call::setdomainname(name)).map(|_| ()),
             Step::Loopback {} => self.loopback(),
             Step::Write { directory, path, data } => self.write(*directory, path, data),
+            Step::WriteTo { file, data } => self.write_to(*file, data),
             Step::Tell { what } => {
                 self.report(Report::TOLD, *what as i32, None);
                 Ok(())
@@ -38,7 +41,21 @@ impl<K: Kernel> Machine<'_, K> {
 
     fn join(&mut self, namespace: Slot, kinds: u32) -> Done {
         let namespace = self.slot(namespace)?;
-        self.call(Call::setns(namespace, kinds)).map(|_| ())
+        self.call(Call::setns(namespace, kinds))?;
+        self.forget_root();
+        Ok(())
+    }
+
+    fn unshare(&mut self, kinds: u32) -> Done {
+        self.call(Call::unshare(kinds))?;
+        self.forget_root();
+        Ok(())
+    }
+
+    /// What `/` was before another mount namespace is not what it is now.
+    fn forget_root(&mut self) {
+        let root = core::mem::replace(&mut self.own_root, -1);
+        self.done(root);
     }
 
     fn map(&mut self, file: MapFile, text: &CStr) -> Done {
@@ -78,6 +95,11 @@ impl<K: Kernel> Machine<'_, K> {
         let written = self.call(Call::write(file, data));
         self.done(file);
         if written? == data.len() { Ok(()) } else { Err(Errno::EIO) }
+    }
+
+    fn write_to(&mut self, file: Slot, data: &[u8]) -> Done {
+        let file = self.slot(file)?;
+        if self.call(Call::write(file, data))? == data.len() { Ok(()) } else { Err(Errno::EIO) }
     }
 
     /// Clones the process that goes on. It is a child of the host; this one tells the host of it and ends.

@@ -171,7 +171,9 @@ fn descend<K: Kernel>(way: &mut Way<'_, K>, rest: &mut Rest, flags: i32, mode: u
             return way.open(name, flags | O_NOFOLLOW, mode);
         }
         let found = match way.open(name, O_PATH | O_NOFOLLOW, 0) {
-            Err(Errno::ENOENT) if last && !slash && flags & O_CREAT != 0 => return way.open(name, flags | O_NOFOLLOW, mode),
+            Err(Errno::ENOENT) if last && !slash && flags & O_CREAT != 0 => {
+                return way.open(name, flags | O_NOFOLLOW, mode);
+            }
             found => found?,
         };
         let kind = way.kind(found)?;

@@ -2,7 +2,6 @@
 
 use super::Machine;
 use super::flags::{AT_EMPTY_PATH, O_CLOEXEC, O_NOCTTY, O_RDWR, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE};
-use super::resolve::open_inside;
 use crate::step::{Create, Slot};
 use crate::sys::{Call, Errno, Kernel};
 use crate::wire::Report;
@@ -18,7 +17,7 @@ impl<K: Kernel> Machine<'_, K> {
         const TIOCSWINSZ: u32 = 0x5414;
         const TIOCSCTTY: u32 = 0x540e;
         let flags = O_RDWR | O_NOCTTY;
-        let master = open_inside(&mut self.kernel, self.root, c"/dev/pts/ptmx", flags, 0)?;
+        let master = self.inside(c"/dev/pts/ptmx", flags)?;
         self.call(Call::ioctl_buffer(master, TIOCSPTLCK, &mut [0; 8]))?;
         let peer = self.open(Call::ioctl(master, TIOCGPTPEER, (flags | O_CLOEXEC) as usize))?;
         let mut window = [u64::from(size.0 & 0xffff) | u64::from(size.1 & 0xffff) << 16, 0, 0, 0, 0, 0, 0, 0];

@@ -109,7 +109,8 @@ extern "C" fn swaddle(cradle: *const Cradle) -> ! {
     let empty = c"".as_ptr() as usize;
     let (arguments, environment) = (cradle.arguments.as_ptr() as usize, cradle.environment.as_ptr() as usize);
     // SAFETY: the two arrays end with a null pointer and hold NUL-terminated strings that live in the parent's frame.
-    let answer = unsafe { syscall(nr::EXECVEAT, [cradle.stage as usize, empty, arguments, environment, AT_EMPTY_PATH, 0]) };
+    let answer =
+        unsafe { syscall(nr::EXECVEAT, [cradle.stage as usize, empty, arguments, environment, AT_EMPTY_PATH, 0]) };
     cradle.errno.store(-answer as i32, Ordering::Release);
     loop {
         // SAFETY: ends this process; it is not a thread of the host.

@@ -67,15 +67,15 @@ impl<'a> Call<'a> {
         call!(CLOSE, fd(descriptor))
     }
     /// `close_range(2)`, Linux 5.9. Closes or marks; never touches memory.
-    pub fn close_range(first: u32, last: u32, flags: u32) -> Self {
+    pub(crate) fn close_range(first: u32, last: u32, flags: u32) -> Self {
         call!(CLOSE_RANGE, first as usize, last as usize, flags as usize)
     }
     /// `dup3(2)`.
-    pub fn dup3(old: i32, new: i32, flags: i32) -> Self {
+    pub(crate) fn dup3(old: i32, new: i32, flags: i32) -> Self {
         call!(DUP3, fd(old), fd(new), flags as usize)
     }
     /// `fcntl(2)` with a number as its argument: `F_SETFD`, `F_DUPFD_CLOEXEC`, `F_ADD_SEALS`.
-    pub fn fcntl(descriptor: i32, command: i32, argument: i32) -> Self {
+    pub(crate) fn fcntl(descriptor: i32, command: i32, argument: i32) -> Self {
         call!(FCNTL, fd(descriptor), command as usize, argument as usize)
     }
     /// `write(2)`.
@@ -151,7 +151,13 @@ impl<'a> Call<'a> {
         call!(UMASK, mask as usize)
     }
     /// `mount(2)`. `data` is a string, as every file system that keelbox mounts wants it.
-    pub fn mount(source: Option<&'a CStr>, target: &'a CStr, kind: Option<&'a CStr>, flags: u64, data: Option<&'a CStr>) -> Self {
+    pub fn mount(
+        source: Option<&'a CStr>,
+        target: &'a CStr,
+        kind: Option<&'a CStr>,
+        flags: u64,
+        data: Option<&'a CStr>,
+    ) -> Self {
         call!(MOUNT, optional(source), text(target), optional(kind), flags as usize, optional(data))
     }
     /// `umount2(2)`.
@@ -184,7 +190,14 @@ impl<'a> Call<'a> {
     }
     /// `mount_setattr(2)`, Linux 5.12.
     pub fn mount_setattr(directory: i32, path: &'a CStr, flags: u32, attr: &'a MountAttr) -> Self {
-        call!(MOUNT_SETATTR, fd(directory), text(path), flags as usize, core::ptr::from_ref(attr) as usize, size_of::<MountAttr>())
+        call!(
+            MOUNT_SETATTR,
+            fd(directory),
+            text(path),
+            flags as usize,
+            core::ptr::from_ref(attr) as usize,
+            size_of::<MountAttr>()
+        )
     }
 }
 
@@ -226,11 +239,11 @@ impl<'a> Call<'a> {
         call!(CAPSET, header.as_ptr() as usize, data.as_ptr() as usize)
     }
     /// `prctl(2)` for the options that take numbers only.
-    pub fn prctl(option: u32, a: usize, b: usize) -> Self {
+    pub(crate) fn prctl(option: u32, a: usize, b: usize) -> Self {
         call!(PRCTL, option as usize, a, b)
     }
     /// `seccomp(2)`, `SECCOMP_SET_MODE_FILTER`. The program is `length` instructions at `filter`.
-    pub fn seccomp(flags: u32, program: &'a FilterProgram<'a>) -> Self {
+    pub(crate) fn seccomp(flags: u32, program: &'a FilterProgram<'a>) -> Self {
         call!(SECCOMP, 1, flags as usize, core::ptr::from_ref(program) as usize)
     }
     /// `prlimit64(2)` of the calling process, setting only.
@@ -268,11 +281,11 @@ impl<'a> Call<'a> {
         call!(KEYCTL, 1, text(name))
     }
     /// `ioctl(2)` with a number (or nothing) as its argument.
-    pub fn ioctl(descriptor: i32, request: u32, argument: usize) -> Self {
+    pub(crate) fn ioctl(descriptor: i32, request: u32, argument: usize) -> Self {
         call!(IOCTL, fd(descriptor), request as usize, argument)
     }
     /// `ioctl(2)` on a buffer of 64 bytes, more than any request of keelbox's reads or writes.
-    pub fn ioctl_buffer(descriptor: i32, request: u32, buffer: &'a mut [u64; 8]) -> Self {
+    pub(crate) fn ioctl_buffer(descriptor: i32, request: u32, buffer: &'a mut [u64; 8]) -> Self {
         call!(IOCTL, fd(descriptor), request as usize, buffer.as_mut_ptr() as usize)
     }
     /// `socket(2)`.
@@ -280,39 +293,45 @@ impl<'a> Call<'a> {
         call!(SOCKET, domain as usize, kind as usize, protocol as usize)
     }
     /// `socketpair(2)`.
-    pub fn socketpair(domain: i32, kind: i32, ends: &'a mut [i32; 2]) -> Self {
+    pub(crate) fn socketpair(domain: i32, kind: i32, ends: &'a mut [i32; 2]) -> Self {
         call!(SOCKETPAIR, domain as usize, kind as usize, 0, ends.as_mut_ptr() as usize)
     }
     /// `ppoll(2)` of one descriptor: `pollfd` as two words, `timespec` as two.
-    pub fn ppoll(poll: &'a mut [i32; 2], time: &'a [i64; 2]) -> Self {
+    pub(crate) fn ppoll(poll: &'a mut [i32; 2], time: &'a [i64; 2]) -> Self {
         call!(PPOLL, poll.as_mut_ptr() as usize, 1, time.as_ptr() as usize, 0, 8)
     }
     /// `accept4(2)` without an address.
-    pub fn accept4(descriptor: i32, flags: i32) -> Self {
+    pub(crate) fn accept4(descriptor: i32, flags: i32) -> Self {
         call!(ACCEPT4, fd(descriptor), 0, 0, flags as usize)
     }
     /// `sendmsg(2)`.
-    pub fn sendmsg(descriptor: i32, message: &'a mut Message<'_>, flags: i32) -> Self {
+    pub(crate) fn sendmsg(descriptor: i32, message: &'a mut Message<'_>, flags: i32) -> Self {
         call!(SENDMSG, fd(descriptor), message.settle(), flags as usize)
     }
     /// `recvmsg(2)`.
-    pub fn recvmsg(descriptor: i32, message: &'a mut Message<'_>, flags: i32) -> Self {
+    pub(crate) fn recvmsg(descriptor: i32, message: &'a mut Message<'_>, flags: i32) -> Self {
         call!(RECVMSG, fd(descriptor), message.settle(), flags as usize)
     }
     /// `rt_sigprocmask(2)`, `SIG_SETMASK`, of the calling thread, without reading the old mask.
-    pub fn sigmask(mask: &'a u64) -> Self {
+    pub(crate) fn sigmask(mask: &'a u64) -> Self {
         call!(RT_SIGPROCMASK, 2, core::ptr::from_ref(mask) as usize, 0, 8)
     }
     /// `rt_sigaction(2)` that gives `signal` its default action: an all-zero `sigaction`.
-    pub fn default_action(signal: u32, zeroes: &'a [u64; 4]) -> Self {
+    pub(crate) fn default_action(signal: u32, zeroes: &'a [u64; 4]) -> Self {
         call!(RT_SIGACTION, signal as usize, zeroes.as_ptr() as usize, 0, 8)
     }
     /// `exit_group(2)`.
-    pub fn exit(code: i32) -> Self {
+    pub(crate) fn exit(code: i32) -> Self {
         call!(EXIT_GROUP, code as usize)
     }
     /// `waitid(2)` with resource usage; `siginfo_t` is 128 bytes, `rusage` 144.
-    pub fn waitid(kind: usize, id: i32, information: &'a mut [i32; 32], options: usize, usage: &'a mut [i64; 18]) -> Self {
+    pub(crate) fn waitid(
+        kind: usize,
+        id: i32,
+        information: &'a mut [i32; 32],
+        options: usize,
+        usage: &'a mut [i64; 18],
+    ) -> Self {
         let (information, usage) = (information.as_mut_ptr() as usize, usage.as_mut_ptr() as usize);
         call!(WAITID, kind, fd(id), information, options, usage)
     }
@@ -333,7 +352,7 @@ impl<'a> Call<'a> {
         call!(MEMFD_CREATE, text(name), flags as usize)
     }
     /// `ioctl(2)`, `SECCOMP_IOCTL_NOTIF_RECV`, into `seccomp_notif` of 80 bytes, which must be zero; Linux 5.0.
-    pub fn ioctl_notification(descriptor: i32, buffer: &'a mut [u64; 10]) -> Self {
+    pub(crate) fn ioctl_notification(descriptor: i32, buffer: &'a mut [u64; 10]) -> Self {
         call!(IOCTL, fd(descriptor), 0xc050_2100, buffer.as_mut_ptr() as usize)
     }
 }
@@ -385,6 +404,6 @@ impl<'a> FilterProgram<'a> {
     /// Wraps `bytes`, the array of 8-byte instructions; `None` if it is not whole or longer than the kernel takes.
     pub fn new(bytes: &'a [u8]) -> Option<Self> {
         let length = u16::try_from(bytes.len() / 8).ok()?;
-        (bytes.len() % 8 == 0).then_some(Self { length, filter: bytes.as_ptr(), lives: PhantomData })
+        bytes.len().is_multiple_of(8).then_some(Self { length, filter: bytes.as_ptr(), lives: PhantomData })
     }
 }

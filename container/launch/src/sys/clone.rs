@@ -44,12 +44,12 @@ impl<'a> CloneArgs<'a> {
 
 impl<'a> Call<'a> {
     /// `clone3(2)`, Linux 5.3; gives 0 in the new process.
-    pub fn clone3(args: &'a mut CloneArgs<'_>) -> Self {
+    pub(crate) fn clone3(args: &'a mut CloneArgs<'_>) -> Self {
         call!(CLONE3, core::ptr::from_mut(args) as usize, 88)
     }
 
     /// `clone(2)` for the same, where `clone3(2)` is missing or filtered; no cgroup, no time namespace.
-    pub fn clone(args: &'a mut CloneArgs<'_>) -> Self {
+    pub(crate) fn clone(args: &'a mut CloneArgs<'_>) -> Self {
         call!(CLONE, (args.flags & 0xffff_ffff) as usize, 0, args.pidfd as usize, 0, 0)
     }
 }

@@ -10,9 +10,12 @@ pub mod notify;
 mod numbers;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub mod terminal;
 pub mod xattr;
 
 pub use calls::{FilterProgram, MountAttr, OpenHow};
-pub use process::{Exit, open_inside, pidfd_open, remembered_status, send_signal, try_wait, wait};
 pub(crate) use process::is_root;
+pub use process::{
+    Exit, open_inside, open_inside_by_walking, pidfd_open, remembered_status, send_signal, try_wait, wait,
+};
 pub use raw::{Call, Errno, Kernel, Linux};

@@ -3,10 +3,10 @@
 //! Shared with the stage, so nothing here needs `std`.
 #![allow(dead_code, reason = "the stage and the library use different parts of one table")]
 
-pub(crate) use numbers::*;
+pub(crate) use table::*;
 
 #[cfg(target_arch = "x86_64")]
-mod numbers {
+mod table {
     pub(crate) const ACCEPT4: usize = 288;
     pub(crate) const BPF: usize = 321;
     pub(crate) const CAPGET: usize = 125;
@@ -96,7 +96,7 @@ mod numbers {
 }
 
 #[cfg(target_arch = "aarch64")]
-mod numbers {
+mod table {
     pub(crate) const ACCEPT4: usize = 242;
     pub(crate) const BPF: usize = 280;
     pub(crate) const CAPGET: usize = 90;

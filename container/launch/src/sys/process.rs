@@ -133,22 +133,23 @@ pub fn pidfd_open(pid: u32) -> Result<OwnedFd, Errno> {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn open_inside(root: BorrowedFd<'_>, path: &std::ffi::CStr, flags: i32, mode: u32) -> Result<OwnedFd, Errno> {
-    open_inside_on(&mut Linux, root, path, flags, mode)
+    let descriptor = crate::interpret::resolve::open_inside(&mut Linux, root.as_raw_fd(), path, flags, mode)?;
+    owned(descriptor as usize)
 }
 
-/// [`open_inside`] on another kernel: for tests in which `openat2(2)` fails.
+/// Does what [`open_inside`] does, as on a kernel without `openat2(2)`: one component at a time.
 ///
 /// # Errors
 ///
 /// As [`open_inside`].
-pub fn open_inside_on(
-    kernel: &mut impl Kernel,
+pub fn open_inside_by_walking(
     root: BorrowedFd<'_>,
     path: &std::ffi::CStr,
     flags: i32,
     mode: u32,
 ) -> Result<OwnedFd, Errno> {
-    let descriptor = crate::interpret::resolve::open_inside(kernel, root.as_raw_fd(), path, flags, mode)?;
+    let descriptor =
+        crate::interpret::resolve::walk(&mut Linux, root.as_raw_fd(), path, flags | libc::O_CLOEXEC, mode)?;
     owned(descriptor as usize)
 }
 

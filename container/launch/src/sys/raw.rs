@@ -85,11 +85,7 @@ impl Kernel for Linux {
 
 /// Turns the kernel's answer into a result: -4095 to -1 are error numbers.
 pub(crate) fn check(answer: isize) -> Result<usize, Errno> {
-    if (-4095..0).contains(&answer) {
-        Err(Errno(-answer as i32))
-    } else {
-        Ok(answer as usize)
-    }
+    if (-4095..0).contains(&answer) { Err(Errno(-answer as i32)) } else { Ok(answer as usize) }
 }
 
 /// The arguments that are given, and 0 for the rest.

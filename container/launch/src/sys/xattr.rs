@@ -25,9 +25,7 @@ fn last() -> Errno {
 pub fn fsetxattr(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<(), Errno> {
     // SAFETY: `name` is NUL-terminated by its type, and the kernel only reads `value.len()` bytes from `value`, which
     // the borrow keeps alive for the call.
-    let answer = unsafe {
-        libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
-    };
+    let answer = unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     if answer == 0 { Ok(()) } else { Err(last()) }
 }
 
@@ -40,9 +38,7 @@ pub fn fsetxattr(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<(), 
 pub fn lsetxattr(path: &CStr, name: &CStr, value: &[u8]) -> Result<(), Errno> {
     // SAFETY: both strings are NUL-terminated by their type, and the kernel only reads `value.len()` bytes from
     // `value`, which the borrow keeps alive for the call.
-    let answer = unsafe {
-        libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
-    };
+    let answer = unsafe { libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     if answer == 0 { Ok(()) } else { Err(last()) }
 }
 
@@ -55,9 +51,7 @@ pub fn lsetxattr(path: &CStr, name: &CStr, value: &[u8]) -> Result<(), Errno> {
 pub fn fgetxattr(file: BorrowedFd<'_>, name: &CStr, value: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: `name` is NUL-terminated by its type, and the kernel writes at most `value.len()` bytes into `value`,
     // which is borrowed exclusively for the call.
-    length(unsafe {
-        libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
-    })
+    length(unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) })
 }
 
 /// Reads the attribute `name` of what `path` names, itself when that is a symbolic link: `lgetxattr(2)`.
@@ -67,9 +61,7 @@ pub fn fgetxattr(file: BorrowedFd<'_>, name: &CStr, value: &mut [u8]) -> Result<
 pub fn lgetxattr(path: &CStr, name: &CStr, value: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: both strings are NUL-terminated by their type, and the kernel writes at most `value.len()` bytes into
     // `value`, which is borrowed exclusively for the call.
-    length(unsafe {
-        libc::lgetxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
-    })
+    length(unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) })
 }
 
 /// Lists the names of an open file's attributes, each ended by a NUL byte, and returns the length: `flistxattr(2)`.
@@ -101,7 +93,11 @@ mod tests {
 
     /// A file on a file system that may not know user attributes, in which case the test says so and ends.
     fn file() -> Option<(std::path::PathBuf, std::fs::File)> {
-        let path = std::env::temp_dir().join(format!("keelbox-xattr-{}-{:?}", std::process::id(), std::thread::current().id()));
+        let path = std::env::temp_dir().join(format!(
+            "keelbox-xattr-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
         let file = std::fs::File::create_new(&path).expect("a fresh name in the temporary directory");
         match fsetxattr(file.as_fd(), c"user.keelbox", b"") {
             Err(Errno(libc::ENOTSUP)) => {
