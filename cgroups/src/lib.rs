@@ -39,6 +39,6 @@ pub use group::gc::gc;
 pub use group::watch::{Event, Watch};
 pub use group::{Applied, Builder, Group, Parent, vacate};
 pub use hierarchy::{Hierarchy, Layout, Mount};
-pub use limits::{GIB, Idle, IoDevice, KIB, Limits, MIB, RdmaDevice, UNLIMITED};
+pub use limits::{GIB, Idle, IoDevice, KIB, Limits, MIB, RdmaDevice, UNLIMITED, Values};
 pub use plan::{Plan, Present, Skipped, Write};
 pub use stats::{CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, PressureStats, Stall, Stats};

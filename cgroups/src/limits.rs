@@ -11,8 +11,10 @@ use crate::plan::{Plan, Present};
 
 pub(crate) mod check;
 mod device;
+mod values;
 
 pub use device::{IoDevice, RdmaDevice};
+pub use values::Values;
 
 /// 1024 bytes.
 pub const KIB: u64 = 1 << 10;

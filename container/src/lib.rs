@@ -1,2 +1,83 @@
-//! Under construction.
+//! Run Linux containers from inside your program: no daemon, no C library, nothing to install.
+//!
+//! ```no_run
+//! use keelbox::{Container, Image, MIB};
+//!
+//! let image = Image::open("oci:./debian:12")?;
+//! let out = Container::from_image(&image)
+//!     .args(["sh", "-c", "cat /etc/os-release; id"])
+//!     .memory(64 * MIB)
+//!     .pids(32)
+//!     .output()?;
+//! print!("{}", out.text());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A [`Container`] says what is wanted, [`Container::build`] checks it, and the result runs as a [`Process`], which has the
+//! words of [`std::process::Child`]. What the kernel will be asked for can be looked at first: see [`Plan`].
+//!
+//! Set-up failure is an [`Error`] that says what was attempted, on what, and why it failed; the program's own failure is an
+//! [`ExitStatus`].
+//!
+//! Oldest kernel: 5.10. Works for root and, with one user id, for an ordinary user without any set-up.
 #![forbid(unsafe_code)]
+
+mod builder;
+mod built;
+mod bundle;
+mod capabilities;
+mod changes;
+mod control_group;
+mod defaults;
+mod error;
+mod exec;
+mod exit;
+mod feeder;
+mod filter;
+mod host;
+mod image;
+mod limits;
+mod notify;
+mod output;
+mod plan;
+mod poll;
+mod process;
+mod profile;
+pub mod seccomp;
+mod signal;
+mod spec;
+mod start;
+mod stdio;
+mod template;
+mod terminal;
+mod user;
+
+pub use builder::{Container, IntoArguments, Resource};
+pub use built::Built;
+pub use changes::{Change, ChangeKind, Changes};
+pub use error::{Error, ErrorKind, Result};
+pub use exec::Exec;
+pub use exit::{ExitStatus, Reason, Usage};
+pub use keelbox_cgroups::{GIB, KIB, Limits, MIB, Stats};
+pub use keelbox_image_spec::Image;
+pub use keelbox_namespaces::Kind;
+pub use notify::{Answer, Call, OnExec};
+pub use output::Output;
+pub use plan::Plan;
+pub use process::Process;
+pub use profile::Profile;
+pub use signal::Signal;
+pub use spec::Network;
+pub use stdio::Stdio;
+pub use template::{Run, Template};
+pub use terminal::{Terminal, Tty};
+
+/// The crates that keelbox is made of, for those who need only one.
+pub mod crates {
+    pub use keelbox_cgroups as cgroups;
+    pub use keelbox_image_spec as image_spec;
+    pub use keelbox_launch as launch;
+    pub use keelbox_mounts as mounts;
+    pub use keelbox_namespaces as namespaces;
+    pub use keelbox_runtime_spec as runtime_spec;
+}

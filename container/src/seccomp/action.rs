@@ -111,10 +111,7 @@ mod tests {
             (Action::Allow, 0x7fff_0000),
         ];
         for (action, value) in table {
-            assert_eq!(
-                (action.to_return(), Action::from_return(value)),
-                (value, action)
-            );
+            assert_eq!((action.to_return(), Action::from_return(value)), (value, action));
         }
         assert_eq!(Action::from_return(0x1234_0000), Action::KillProcess);
     }

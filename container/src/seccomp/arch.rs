@@ -24,8 +24,7 @@ pub enum Arch {
 pub(super) const X32_BIT: u32 = 0x4000_0000;
 
 impl Arch {
-    pub(super) const ALL: [Self; 5] =
-        [Self::X86_64, Self::X86, Self::X32, Self::Aarch64, Self::Arm];
+    pub(super) const ALL: [Self; 5] = [Self::X86_64, Self::X86, Self::X32, Self::Aarch64, Self::Arm];
 
     /// The architecture this program was compiled for; `None` if filters cannot be compiled for it.
     pub fn native() -> Option<Self> {

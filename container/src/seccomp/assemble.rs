@@ -38,12 +38,7 @@ impl Assembler {
         if label + 1 != self.reversed.len() {
             self.jump(label);
         }
-        Goal::At(self.push(Instruction {
-            code,
-            jt: 0,
-            jf: 0,
-            k,
-        }))
+        Goal::At(self.push(Instruction { code, jt: 0, jf: 0, k }))
     }
 
     /// Puts a comparison in front that leads to `yes` or `no`. None is needed where both are the same.
@@ -100,21 +95,11 @@ impl Assembler {
 
     fn jump(&mut self, label: Label) -> Label {
         let k = (self.reversed.len() - label - 1) as u32;
-        self.push(Instruction {
-            code: JUMP,
-            jt: 0,
-            jf: 0,
-            k,
-        })
+        self.push(Instruction { code: JUMP, jt: 0, jf: 0, k })
     }
 
     fn ret(&mut self, value: u32) -> Label {
-        let label = self.push(Instruction {
-            code: RETURN,
-            jt: 0,
-            jf: 0,
-            k: value,
-        });
+        let label = self.push(Instruction { code: RETURN, jt: 0, jf: 0, k: value });
         self.returns.insert(value, label);
         label
     }
@@ -131,9 +116,7 @@ impl Assembler {
 
     fn bring_near(&mut self, label: Label) -> Label {
         match self.reversed[label] {
-            Instruction {
-                code: RETURN, k, ..
-            } => self.ret(k),
+            Instruction { code: RETURN, k, .. } => self.ret(k),
             _ => self.jump(label),
         }
     }
@@ -154,15 +137,9 @@ mod tests {
         let start = assembler.before(search, LOAD, 0);
         let program = assembler.finish(start);
         assert_eq!(check(&program), Ok(()));
-        assert!(
-            program.iter().any(|instruction| instruction.code == JUMP),
-            "no long jump was needed"
-        );
+        assert!(program.iter().any(|instruction| instruction.code == JUMP), "no long jump was needed");
         for number in 0..3100 {
-            let call = Call {
-                number,
-                ..Call::default()
-            };
+            let call = Call { number, ..Call::default() };
             assert_eq!(run(&program, &call), Ok((number / 3).min(999)), "{number}");
         }
     }

@@ -26,10 +26,8 @@ pub enum Builtin {
     Hostile,
 }
 
-static STANDARD: LazyLock<Profile> =
-    LazyLock::new(|| own(include_str!("../../profiles/default.json")));
-static HOSTILE: LazyLock<Profile> =
-    LazyLock::new(|| own(include_str!("../../profiles/hostile.json")));
+static STANDARD: LazyLock<Profile> = LazyLock::new(|| own(include_str!("../../profiles/default.json")));
+static HOSTILE: LazyLock<Profile> = LazyLock::new(|| own(include_str!("../../profiles/hostile.json")));
 
 /// At most this many filters are kept; a program with more kinds of containers compiles again now and then.
 const REMEMBERED: usize = 64;
@@ -88,10 +86,6 @@ impl Profile {
 }
 
 fn own(json: &str) -> Profile {
-    let profile =
-        Profile::from_json(json.as_bytes()).expect("the embedded profiles are read by a unit test");
-    Profile {
-        built_in: true,
-        ..profile
-    }
+    let profile = Profile::from_json(json.as_bytes()).expect("the embedded profiles are read by a unit test");
+    Profile { built_in: true, ..profile }
 }

@@ -18,11 +18,7 @@ const AUDIT: u32 = 4;
 
 /// Compiles `rules`.
 pub(super) fn compile(rules: &Rules) -> Result<Filter, Error> {
-    let mut compiler = Compiler {
-        rules,
-        assembler: Assembler::default(),
-        known: HashMap::new(),
-    };
+    let mut compiler = Compiler { rules, assembler: Assembler::default(), known: HashMap::new() };
     let mut start = Goal::Return(Action::KillProcess.to_return());
     let mut audits: Vec<u32> = Vec::new();
     for arch in &rules.architectures {
@@ -43,20 +39,11 @@ pub(super) fn compile(rules: &Rules) -> Result<Filter, Error> {
     let instructions = compiler.assembler.finish(start);
     let length = instructions.len();
     if length > MAX_INSTRUCTIONS {
-        let problem =
-            format!("it needs {length} instructions, and the kernel accepts {MAX_INSTRUCTIONS}");
+        let problem = format!("it needs {length} instructions, and the kernel accepts {MAX_INSTRUCTIONS}");
         return Err(Error::new(ErrorKind::TooLong, "", problem));
     }
-    debug_assert_eq!(
-        simulate::check(&instructions),
-        Ok(()),
-        "the assembler wrote a program the kernel refuses"
-    );
-    Ok(Filter::new(
-        instructions,
-        rules.flags,
-        rules.warnings.clone(),
-    ))
+    debug_assert_eq!(simulate::check(&instructions), Ok(()), "the assembler wrote a program the kernel refuses");
+    Ok(Filter::new(instructions, rules.flags, rules.warnings.clone()))
 }
 
 struct Compiler<'a> {
@@ -70,21 +57,13 @@ impl Compiler<'_> {
     /// What to do with each number under one audit value: ascending, from 0, neighbours merged.
     fn ranges(&mut self, audit: u32) -> Vec<(u32, Goal)> {
         let mut ranges = vec![];
-        match self
-            .rules
-            .architectures
-            .iter()
-            .find(|arch| arch.audit() == audit)
-        {
+        match self.rules.architectures.iter().find(|arch| arch.audit() == audit) {
             Some(Arch::X86_64 | Arch::X32) => {
                 for (arch, first) in [(Arch::X86_64, 0), (Arch::X32, X32_BIT)] {
                     if self.rules.architectures.contains(&arch) {
                         ranges.extend(self.ranges_of(arch, first));
                     } else {
-                        ranges.push((
-                            first,
-                            Goal::Return(self.rules.half_listed(arch).to_return()),
-                        ));
+                        ranges.push((first, Goal::Return(self.rules.half_listed(arch).to_return())));
                     }
                 }
             }
@@ -102,11 +81,7 @@ impl Compiler<'_> {
         let enosys = Goal::Return(Action::Errno(ENOSYS).to_return());
         let newer = self.rules.newer.get(&arch).copied().unwrap_or(u32::MAX);
         let otherwise = |number| {
-            if (newer..arch.number_limit()).contains(&number) {
-                enosys
-            } else {
-                default
-            }
+            if (newer..arch.number_limit()).contains(&number) { enosys } else { default }
         };
         let mut points = BTreeMap::from([(first, default)]);
         points.insert(newer.max(first), otherwise(newer));
@@ -116,12 +91,7 @@ impl Compiler<'_> {
         let mut numbers: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
         let table = SyscallTable::of(arch);
         for (index, resolved) in self.rules.rules.iter().enumerate() {
-            for number in resolved
-                .rule
-                .names
-                .iter()
-                .filter_map(|name| table.number(name))
-            {
+            for number in resolved.rule.names.iter().filter_map(|name| table.number(name)) {
                 numbers.entry(number).or_default().push(index);
             }
         }
@@ -130,10 +100,7 @@ impl Compiler<'_> {
             points.insert(number, goal);
             points.entry(number + 1).or_insert(otherwise(number + 1));
         }
-        points
-            .into_iter()
-            .filter(|(number, _)| *number != u32::MAX)
-            .collect()
+        points.into_iter().filter(|(number, _)| *number != u32::MAX).collect()
     }
 
     /// What the rules at `indexes`, which all name one call, do with it.

@@ -18,12 +18,7 @@ enum Question {
     /// All of these hold.
     All(Vec<Condition>, Width),
     /// The lower half of one argument is in one of these ranges, sorted and apart, and the upper half equals `high`.
-    OneOf {
-        index: u64,
-        high: u32,
-        ranges: Vec<(u32, u32)>,
-        width: Width,
-    },
+    OneOf { index: u64, high: u32, ranges: Vec<(u32, u32)>, width: Width },
 }
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -34,26 +29,15 @@ enum Width {
 
 /// Turns rules with conditions into steps, joining neighbours that compare one argument with several values.
 pub(super) fn steps(rules: &[&Rule], is_32_bit: bool) -> Vec<Step> {
-    let width = if is_32_bit {
-        Width::Bits32
-    } else {
-        Width::Bits64
-    };
+    let width = if is_32_bit { Width::Bits32 } else { Width::Bits64 };
     let mut steps: Vec<Step> = Vec::new();
     for rule in rules {
         let cut = |condition: &Condition| {
-            if is_32_bit {
-                condition.truncated()
-            } else {
-                *condition
-            }
+            if is_32_bit { condition.truncated() } else { *condition }
         };
         let conditions: Vec<Condition> = rule.conditions.iter().map(cut).collect();
         let question = one_of(&conditions, width).unwrap_or(Question::All(conditions, width));
-        let step = Step {
-            action: rule.action,
-            question,
-        };
+        let step = Step { action: rule.action, question };
         let joined = steps.last_mut().is_some_and(|last| last.joins(&step));
         if !joined {
             steps.push(step);
@@ -72,12 +56,7 @@ pub(super) fn write(assembler: &mut Assembler, steps: &[Step], otherwise: Goal) 
                 let all = |yes, condition| compare(assembler, condition, *width, yes, next);
                 conditions.iter().rev().fold(yes, all)
             }
-            Question::OneOf {
-                index,
-                high,
-                ranges,
-                width,
-            } => {
+            Question::OneOf { index, high, ranges, width } => {
                 let mut points = vec![(0, next)];
                 for (first, last) in ranges {
                     points.retain(|(point, _)| point != first);
@@ -101,15 +80,7 @@ pub(super) fn write(assembler: &mut Assembler, steps: &[Step], otherwise: Goal) 
 
 /// A rule whose only condition is a range of one argument that keeps to one upper half.
 fn one_of(conditions: &[Condition], width: Width) -> Option<Question> {
-    let [
-        Condition {
-            index,
-            operator,
-            value,
-            ..
-        },
-    ] = conditions
-    else {
+    let [Condition { index, operator, value, .. }] = conditions else {
         return None;
     };
     let (high, low) = ((value >> 32) as u32, *value as u32);
@@ -119,33 +90,19 @@ fn one_of(conditions: &[Condition], width: Width) -> Option<Question> {
         Operator::Le if high == 0 => (0, low),
         _ => return None,
     };
-    Some(Question::OneOf {
-        index: *index,
-        high,
-        ranges: vec![range],
-        width,
-    })
+    Some(Question::OneOf { index: *index, high, ranges: vec![range], width })
 }
 
 impl Step {
     /// Takes in `other` if one search can answer both.
     fn joins(&mut self, other: &Self) -> bool {
-        let Question::OneOf {
-            index,
-            high,
-            ranges: new,
-            ..
-        } = &other.question
-        else {
+        let Question::OneOf { index, high, ranges: new, .. } = &other.question else {
             return false;
         };
         match &mut self.question {
-            Question::OneOf {
-                index: own,
-                high: own_high,
-                ranges,
-                ..
-            } if self.action == other.action && own == index && own_high == high => {
+            Question::OneOf { index: own, high: own_high, ranges, .. }
+                if self.action == other.action && own == index && own_high == high =>
+            {
                 ranges.extend(new);
                 ranges.sort_unstable();
                 // Two ranges that touch or overlap are one.
@@ -169,13 +126,7 @@ fn low_word(index: u64) -> u32 {
 }
 
 /// Writes one condition in front of its two outcomes.
-fn compare(
-    assembler: &mut Assembler,
-    condition: &Condition,
-    width: Width,
-    yes: Goal,
-    no: Goal,
-) -> Goal {
+fn compare(assembler: &mut Assembler, condition: &Condition, width: Width, yes: Goal, no: Goal) -> Goal {
     let (yes, no, code) = match condition.operator {
         Operator::Eq => (yes, no, JUMP_EQ),
         Operator::Ne => (no, yes, JUMP_EQ),
@@ -192,35 +143,18 @@ fn compare(
     if width == Width::Bits64 {
         // Equal upper halves leave it to the lower ones; a greater one is greater for both `Gt` and `Ge`.
         let equal = assembler.branch(JUMP_EQ, high, goal, no);
-        let greater = if code == JUMP_EQ {
-            equal
-        } else {
-            assembler.branch(JUMP_GT, high, yes, equal)
-        };
+        let greater = if code == JUMP_EQ { equal } else { assembler.branch(JUMP_GT, high, yes, equal) };
         goal = assembler.before(greater, LOAD, offset + 4);
     }
     goal
 }
 
 /// Writes `argument & mask == value & mask`, leaving out halves that the mask does not touch.
-fn masked(
-    assembler: &mut Assembler,
-    condition: &Condition,
-    width: Width,
-    yes: Goal,
-    no: Goal,
-) -> Goal {
+fn masked(assembler: &mut Assembler, condition: &Condition, width: Width, yes: Goal, no: Goal) -> Goal {
     let (mask, wanted) = (condition.value, condition.value_two & condition.value);
     let offset = low_word(condition.index);
-    let halves = [
-        (offset, mask as u32, wanted as u32),
-        (offset + 4, (mask >> 32) as u32, (wanted >> 32) as u32),
-    ];
-    let halves = if width == Width::Bits32 {
-        &halves[..1]
-    } else {
-        &halves
-    };
+    let halves = [(offset, mask as u32, wanted as u32), (offset + 4, (mask >> 32) as u32, (wanted >> 32) as u32)];
+    let halves = if width == Width::Bits32 { &halves[..1] } else { &halves };
     halves.iter().fold(yes, |yes, (offset, mask, wanted)| {
         let test = match (*mask, *wanted) {
             (0, _) => return yes,

@@ -45,13 +45,8 @@ mod tests {
     #[test]
     fn names_are_sorted_and_found() {
         assert!(TABLE.is_sorted_by(|a, b| a.0 < b.0));
-        let wanted = [
-            ("EPERM", Some(1)),
-            ("ENOSYS", Some(38)),
-            ("EAFNOSUPPORT", Some(97)),
-            ("22", Some(22)),
-            ("EX", None),
-        ];
+        let wanted =
+            [("EPERM", Some(1)), ("ENOSYS", Some(38)), ("EAFNOSUPPORT", Some(97)), ("22", Some(22)), ("EX", None)];
         for (name, errno) in wanted {
             assert_eq!(number(name), errno, "{name}");
         }

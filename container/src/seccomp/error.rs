@@ -64,19 +64,9 @@ impl Error {
         &self.field
     }
 
-    pub(super) fn new(
-        kind: ErrorKind,
-        field: impl Into<String>,
-        problem: impl Into<String>,
-    ) -> Self {
+    pub(super) fn new(kind: ErrorKind, field: impl Into<String>, problem: impl Into<String>) -> Self {
         let (field, problem) = (field.into(), problem.into());
-        Self {
-            kind,
-            rule: None,
-            field,
-            problem,
-            source: None,
-        }
+        Self { kind, rule: None, field, problem, source: None }
     }
 
     pub(super) fn in_rule(mut self, rule: Option<usize>) -> Self {
@@ -84,10 +74,7 @@ impl Error {
         self
     }
 
-    pub(super) fn caused_by(
-        mut self,
-        source: impl std::error::Error + Send + Sync + 'static,
-    ) -> Self {
+    pub(super) fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.source = Some(Box::new(source));
         self
     }
@@ -95,13 +82,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            kind,
-            rule,
-            field,
-            problem,
-            ..
-        } = self;
+        let Self { kind, rule, field, problem, .. } = self;
         match (kind, rule) {
             (ErrorKind::Json, _) => write!(f, "cannot read the seccomp profile as JSON"),
             (ErrorKind::Kernel, _) => write!(f, "cannot read the kernel release from {field}"),
@@ -111,10 +92,7 @@ impl fmt::Display for Error {
             (ErrorKind::UnknownSyscall, _) => {
                 write!(f, "cannot add a seccomp rule for {field}: {problem}")
             }
-            (_, Some(rule)) => write!(
-                f,
-                "cannot use {field} of rule {rule} of the seccomp profile: {problem}"
-            ),
+            (_, Some(rule)) => write!(f, "cannot use {field} of rule {rule} of the seccomp profile: {problem}"),
             (_, None) => write!(f, "cannot use {field} of the seccomp profile: {problem}"),
         }
     }
@@ -181,16 +159,10 @@ impl fmt::Display for Warning {
                 write!(f, "rule {rule}: no capability is named {name:?}")
             }
             Self::Unreachable { rule, syscall } => {
-                write!(
-                    f,
-                    "rule {rule} has no effect on {syscall}: an earlier rule takes every call"
-                )
+                write!(f, "rule {rule} has no effect on {syscall}: an earlier rule takes every call")
             }
             Self::Order { rule, syscall } => {
-                write!(
-                    f,
-                    "rule {rule} on {syscall} would override earlier conditional rules in other runtimes"
-                )
+                write!(f, "rule {rule} on {syscall} would override earlier conditional rules in other runtimes")
             }
         }
     }

@@ -41,12 +41,7 @@ impl Instruction {
 
     /// The reverse of [`Instruction::to_bytes`].
     pub fn from_bytes([c0, c1, jt, jf, k0, k1, k2, k3]: [u8; 8]) -> Self {
-        Self {
-            code: u16::from_le_bytes([c0, c1]),
-            jt,
-            jf,
-            k: u32::from_le_bytes([k0, k1, k2, k3]),
-        }
+        Self { code: u16::from_le_bytes([c0, c1]), jt, jf, k: u32::from_le_bytes([k0, k1, k2, k3]) }
     }
 }
 
@@ -81,11 +76,7 @@ pub struct Filter {
 
 impl Filter {
     pub(super) fn new(instructions: Vec<Instruction>, flags: u32, warnings: Vec<Warning>) -> Self {
-        Self {
-            instructions,
-            flags,
-            warnings,
-        }
+        Self { instructions, flags, warnings }
     }
 
     /// The program, at most 4096 instructions.
@@ -95,10 +86,7 @@ impl Filter {
 
     /// The program as the array of `struct sock_filter` that `struct sock_fprog` points to: 8 bytes each.
     pub fn bytes(&self) -> Vec<u8> {
-        self.instructions
-            .iter()
-            .flat_map(|instruction| instruction.to_bytes())
-            .collect()
+        self.instructions.iter().flat_map(|instruction| instruction.to_bytes()).collect()
     }
 
     /// The flags to call seccomp(2) with: those the profile asks for, and what user notification needs.
@@ -119,19 +107,13 @@ impl Filter {
     /// This is `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` (Linux 5.19) for a filter with a listener: without it, any
     /// signal to the container interrupts a call that the listener has already begun to handle.
     pub fn optional_flags(&self) -> u32 {
-        if self.needs_listener() {
-            FLAG_WAIT_KILLABLE_RECV & !self.flags
-        } else {
-            0
-        }
+        if self.needs_listener() { FLAG_WAIT_KILLABLE_RECV & !self.flags } else { 0 }
     }
 
     /// True if some call is answered with [`Action::Notify`], so that seccomp(2) returns a notification descriptor.
     pub fn needs_listener(&self) -> bool {
         let notify = Action::Notify.to_return();
-        self.instructions
-            .iter()
-            .any(|instruction| instruction.code == RETURN && instruction.k == notify)
+        self.instructions.iter().any(|instruction| instruction.code == RETURN && instruction.k == notify)
     }
 
     /// What was passed over in the profile.
@@ -141,11 +123,7 @@ impl Filter {
 
     /// Runs the program on one call, as the kernel would. `number` is the number in the table of `arch`.
     pub fn decide(&self, arch: Arch, number: u32, arguments: [u64; 6]) -> Action {
-        let call = Call {
-            audit: arch.audit(),
-            number,
-            arguments,
-        };
+        let call = Call { audit: arch.audit(), number, arguments };
         // A fault cannot happen, because `compile` checked the program; killing is what a fault would mean.
         simulate::run(&self.instructions, &call).map_or(Action::KillProcess, Action::from_return)
     }
@@ -153,9 +131,6 @@ impl Filter {
 
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.instructions
-            .iter()
-            .enumerate()
-            .try_for_each(|(line, instruction)| writeln!(f, "{line:>4} {instruction}"))
+        self.instructions.iter().enumerate().try_for_each(|(line, instruction)| writeln!(f, "{line:>4} {instruction}"))
     }
 }

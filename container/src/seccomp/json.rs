@@ -10,32 +10,19 @@ use serde_json::{Map, Value};
 
 /// Reads a profile from the bytes of a JSON text.
 pub(super) fn read(bytes: &[u8]) -> Result<Profile, Error> {
-    let value = serde_json::from_slice(bytes)
-        .map_err(|cause| Error::new(ErrorKind::Json, "", "").caused_by(cause))?;
+    let value = serde_json::from_slice(bytes).map_err(|cause| Error::new(ErrorKind::Json, "", "").caused_by(cause))?;
     profile(&value)
 }
 
 /// Reads a profile from a JSON value.
 pub(super) fn profile(value: &Value) -> Result<Profile, Error> {
     let Some(map) = value.as_object() else {
-        return Err(Error::new(
-            ErrorKind::Field,
-            "the top level",
-            "it is not an object",
-        ));
+        return Err(Error::new(ErrorKind::Field, "the top level", "it is not an object"));
     };
-    let object = Object {
-        map,
-        rule: None,
-        path: String::new(),
-    };
-    let mut profile =
-        Profile::new(object.action("defaultAction", "defaultErrno", "defaultErrnoRet")?);
+    let object = Object { map, rule: None, path: String::new() };
+    let mut profile = Profile::new(object.action("defaultAction", "defaultErrno", "defaultErrnoRet")?);
     if profile.default == Action::Notify {
-        return Err(object.wrong(
-            "defaultAction",
-            "a filter that notifies of every call would stop its own process",
-        ));
+        return Err(object.wrong("defaultAction", "a filter that notifies of every call would stop its own process"));
     }
     profile.architectures = architectures(&object)?;
     for name in object.strings("flags")? {
@@ -67,15 +54,9 @@ fn architectures(object: &Object<'_>) -> Result<Architectures, Error> {
     if map.is_empty() {
         return Ok(Architectures::List(list));
     }
-    let entry = |entry: &Object<'_>| {
-        Ok((
-            entry.required("architecture")?.to_owned(),
-            entry.strings("subArchitectures")?,
-        ))
-    };
-    Ok(Architectures::Map(
-        map.iter().map(entry).collect::<Result<_, Error>>()?,
-    ))
+    let entry =
+        |entry: &Object<'_>| Ok((entry.required("architecture")?.to_owned(), entry.strings("subArchitectures")?));
+    Ok(Architectures::Map(map.iter().map(entry).collect::<Result<_, Error>>()?))
 }
 
 fn gated(object: &Object<'_>) -> Result<Gated, Error> {
@@ -90,21 +71,9 @@ fn gated(object: &Object<'_>) -> Result<Gated, Error> {
         return Err(object.wrong("names", "it must have at least one entry"));
     }
     let action = object.action("action", "errno", "errnoRet")?;
-    let conditions = object
-        .objects("args")?
-        .iter()
-        .map(condition)
-        .collect::<Result<_, _>>()?;
-    let rule = Rule {
-        action,
-        names,
-        conditions,
-    };
-    Ok(Gated {
-        rule,
-        includes: gate(object, "includes")?,
-        excludes: gate(object, "excludes")?,
-    })
+    let conditions = object.objects("args")?.iter().map(condition).collect::<Result<_, _>>()?;
+    let rule = Rule { action, names, conditions };
+    Ok(Gated { rule, includes: gate(object, "includes")?, excludes: gate(object, "excludes")? })
 }
 
 fn condition(object: &Object<'_>) -> Result<Condition, Error> {
@@ -118,49 +87,30 @@ fn condition(object: &Object<'_>) -> Result<Condition, Error> {
         "SCMP_CMP_MASKED_EQ" => Operator::MaskedEq,
         other => return Err(object.wrong("op", format!("{other:?} is no operator"))),
     };
-    let index = object
-        .number("index")?
-        .ok_or_else(|| object.wrong("index", "it is missing"))?;
+    let index = object.number("index")?.ok_or_else(|| object.wrong("index", "it is missing"))?;
     if index > 5 {
-        return Err(object.wrong(
-            "index",
-            format!("there is no argument {index}, the last is 5"),
-        ));
+        return Err(object.wrong("index", format!("there is no argument {index}, the last is 5")));
     }
-    let value = object
-        .number("value")?
-        .ok_or_else(|| object.wrong("value", "it is missing"))?;
+    let value = object.number("value")?.ok_or_else(|| object.wrong("value", "it is missing"))?;
     let value_two = object.number("valueTwo")?.unwrap_or(0);
-    Ok(Condition {
-        index,
-        operator,
-        value,
-        value_two,
-    })
+    Ok(Condition { index, operator, value, value_two })
 }
 
 fn gate(object: &Object<'_>, key: &str) -> Result<Gate, Error> {
     let Some(value) = object.value(key) else {
         return Ok(Gate::default());
     };
-    let gate = Object::new(value, object.rule, format!("{}{key}/", object.path), || {
-        object.wrong(key, "it is not an object")
-    })?;
+    let gate =
+        Object::new(value, object.rule, format!("{}{key}/", object.path), || object.wrong(key, "it is not an object"))?;
     let capability = |name: String| {
         let name = name.to_ascii_uppercase();
         name.strip_prefix("CAP_").unwrap_or(&name).to_owned()
     };
-    let kernel = |text: &str| {
-        kernel(text).ok_or_else(|| gate.wrong("minKernel", format!("{text:?} is not like 4.8")))
-    };
+    let kernel = |text: &str| kernel(text).ok_or_else(|| gate.wrong("minKernel", format!("{text:?} is not like 4.8")));
     Ok(Gate {
         capabilities: gate.strings("caps")?.into_iter().map(capability).collect(),
         architectures: gate.strings("arches")?,
-        minimum_kernel: gate
-            .string("minKernel")?
-            .filter(|text| !text.is_empty())
-            .map(kernel)
-            .transpose()?,
+        minimum_kernel: gate.string("minKernel")?.filter(|text| !text.is_empty()).map(kernel).transpose()?,
     })
 }
 
@@ -189,16 +139,8 @@ struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    fn new(
-        value: &'a Value,
-        rule: Option<usize>,
-        path: String,
-        wrong: impl FnOnce() -> Error,
-    ) -> Result<Self, Error> {
-        value
-            .as_object()
-            .map(|map| Self { map, rule, path })
-            .ok_or_else(wrong)
+    fn new(value: &'a Value, rule: Option<usize>, path: String, wrong: impl FnOnce() -> Error) -> Result<Self, Error> {
+        value.as_object().map(|map| Self { map, rule, path }).ok_or_else(wrong)
     }
 
     fn wrong(&self, key: &str, problem: impl Into<String>) -> Error {
@@ -211,35 +153,24 @@ impl<'a> Object<'a> {
     }
 
     fn string(&self, key: &str) -> Result<Option<&'a str>, Error> {
-        let string = |value: &'a Value| {
-            value
-                .as_str()
-                .ok_or_else(|| self.wrong(key, "it is not a string"))
-        };
+        let string = |value: &'a Value| value.as_str().ok_or_else(|| self.wrong(key, "it is not a string"));
         self.value(key).map(string).transpose()
     }
 
     fn required(&self, key: &str) -> Result<&'a str, Error> {
-        self.string(key)?
-            .ok_or_else(|| self.wrong(key, "it is missing"))
+        self.string(key)?.ok_or_else(|| self.wrong(key, "it is missing"))
     }
 
     fn number(&self, key: &str) -> Result<Option<u64>, Error> {
-        let number = |value: &Value| {
-            value
-                .as_u64()
-                .ok_or_else(|| self.wrong(key, "it is not an unsigned 64-bit number"))
-        };
+        let number =
+            |value: &Value| value.as_u64().ok_or_else(|| self.wrong(key, "it is not an unsigned 64-bit number"));
         self.value(key).map(number).transpose()
     }
 
     fn list(&self, key: &str) -> Result<&'a [Value], Error> {
         match self.value(key) {
             None => Ok(&[]),
-            Some(value) => value
-                .as_array()
-                .map(Vec::as_slice)
-                .ok_or_else(|| self.wrong(key, "it is not an array")),
+            Some(value) => value.as_array().map(Vec::as_slice).ok_or_else(|| self.wrong(key, "it is not an array")),
         }
     }
 
@@ -271,11 +202,7 @@ impl<'a> Object<'a> {
                 (errno, Some(super::errno::number(name).ok_or_else(unknown)?))
             }
         };
-        let limit = if name == "SCMP_ACT_TRACE" {
-            u64::from(u16::MAX)
-        } else {
-            MAX_ERRNO
-        };
+        let limit = if name == "SCMP_ACT_TRACE" { u64::from(u16::MAX) } else { MAX_ERRNO };
         if let Some(number) = number.filter(|number| *number > limit) {
             return Err(self.wrong(key, format!("{number} is more than {limit}")));
         }

@@ -3,14 +3,13 @@
 use super::filter::{FLAG_LOG, FLAG_SPEC_ALLOW, FLAG_TSYNC, FLAG_WAIT_KILLABLE_RECV};
 use super::{Action, Condition, Error, ErrorKind, Operator, Profile, Rule, Rules};
 use oci_spec::runtime::{
-    LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder,
-    LinuxSeccompFilterFlag, LinuxSeccompOperator, LinuxSyscall,
+    LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompFilterFlag,
+    LinuxSeccompOperator, LinuxSyscall,
 };
 
 /// Reads the OCI type. It goes through JSON, so that one reader checks and names every field.
 pub(super) fn read(seccomp: &LinuxSeccomp) -> Result<Profile, Error> {
-    let value = serde_json::to_value(seccomp)
-        .map_err(|cause| Error::new(ErrorKind::Json, "", "").caused_by(cause))?;
+    let value = serde_json::to_value(seccomp).map_err(|cause| Error::new(ErrorKind::Json, "", "").caused_by(cause))?;
     super::json::profile(&value)
 }
 
@@ -18,33 +17,20 @@ pub(super) fn read(seccomp: &LinuxSeccomp) -> Result<Profile, Error> {
 pub(super) fn write(profile: &Profile, rules: &Rules) -> LinuxSeccomp {
     let mut seccomp = LinuxSeccomp::default();
     let (action, errno) = action(rules.default);
-    seccomp
-        .set_default_action(action)
-        .set_default_errno_ret(errno);
-    seccomp.set_architectures(Some(
-        rules
-            .architectures
-            .iter()
-            .map(|arch| arch.to_oci())
-            .collect(),
-    ));
+    seccomp.set_default_action(action).set_default_errno_ret(errno);
+    seccomp.set_architectures(Some(rules.architectures.iter().map(|arch| arch.to_oci()).collect()));
     let flags = flags(profile.flags);
     seccomp.set_flags(Some(flags).filter(|flags| !flags.is_empty()));
     seccomp.set_listener_path(profile.listener_path.clone());
     seccomp.set_listener_metadata(profile.listener_metadata.clone());
-    seccomp.set_syscalls(Some(
-        rules.rules.iter().map(|rule| syscall(&rule.rule)).collect(),
-    ));
+    seccomp.set_syscalls(Some(rules.rules.iter().map(|rule| syscall(&rule.rule)).collect()));
     seccomp
 }
 
 fn syscall(rule: &Rule) -> LinuxSyscall {
     let mut syscall = LinuxSyscall::default();
     let (action, errno) = action(rule.action);
-    syscall
-        .set_names(rule.names.clone())
-        .set_action(action)
-        .set_errno_ret(errno);
+    syscall.set_names(rule.names.clone()).set_action(action).set_errno_ret(errno);
     let arguments: Vec<_> = rule.conditions.iter().map(argument).collect();
     syscall.set_args(Some(arguments).filter(|arguments| !arguments.is_empty()));
     syscall
@@ -60,16 +46,12 @@ fn argument(condition: &Condition) -> LinuxSeccompArg {
         Operator::Gt => LinuxSeccompOperator::ScmpCmpGt,
         Operator::MaskedEq => LinuxSeccompOperator::ScmpCmpMaskedEq,
     };
-    let mut argument = LinuxSeccompArgBuilder::default()
-        .index(condition.index as usize)
-        .value(condition.value)
-        .op(operator);
+    let mut argument =
+        LinuxSeccompArgBuilder::default().index(condition.index as usize).value(condition.value).op(operator);
     if condition.operator == Operator::MaskedEq {
         argument = argument.value_two(condition.value_two);
     }
-    argument
-        .build()
-        .expect("every field of this builder has a default")
+    argument.build().expect("every field of this builder has a default")
 }
 
 fn action(action: Action) -> (LinuxSeccompAction, Option<u32>) {
@@ -89,18 +71,8 @@ fn flags(bits: u32) -> Vec<LinuxSeccompFilterFlag> {
     let table = [
         (FLAG_TSYNC, LinuxSeccompFilterFlag::SeccompFilterFlagTsync),
         (FLAG_LOG, LinuxSeccompFilterFlag::SeccompFilterFlagLog),
-        (
-            FLAG_SPEC_ALLOW,
-            LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow,
-        ),
-        (
-            FLAG_WAIT_KILLABLE_RECV,
-            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv,
-        ),
+        (FLAG_SPEC_ALLOW, LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow),
+        (FLAG_WAIT_KILLABLE_RECV, LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv),
     ];
-    table
-        .into_iter()
-        .filter(|(bit, _)| bits & bit != 0)
-        .map(|(_, flag)| flag)
-        .collect()
+    table.into_iter().filter(|(bit, _)| bits & bit != 0).map(|(_, flag)| flag).collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! Reading is in `json.rs`, the choice of rules for one container in `resolve.rs`.
 
-use super::{Action, Error, Filter, Rule, Rules, Target, Warning};
+use super::{Action, Arch, Error, Filter, Rule, Rules, Target, Warning};
 use oci_spec::runtime::LinuxSeccomp;
 use std::path::{Path, PathBuf};
 
@@ -179,6 +179,14 @@ impl Profile {
     /// A name that no known architecture has is an error when the profile is resolved.
     pub fn rule(mut self, rule: Rule) -> Self {
         self.added.insert(0, rule);
+        self
+    }
+
+    /// Says whose calls the rules decide about, besides the native ones. Default: what the profile says; for a profile
+    /// made with [`Profile::new`] no others. The calls of architectures that are not listed kill the process.
+    pub fn architectures(mut self, architectures: impl IntoIterator<Item = Arch>) -> Self {
+        let names = architectures.into_iter().map(|arch| arch.oci_name().to_owned());
+        self.architectures = Architectures::List(names.collect());
         self
     }
 

@@ -6,8 +6,8 @@ use super::action::{ENOSYS, EPERM};
 use super::arch::X32_BIT;
 use super::profile::{Architectures, Gate, Gated};
 use super::{
-    Action, Arch, Call, Condition, Error, ErrorKind, Filter, NewerSyscalls, Profile,
-    RepeatedArguments, Rule, SyscallTable, Target, Warning,
+    Action, Arch, Call, Condition, Error, ErrorKind, Filter, NewerSyscalls, Profile, RepeatedArguments, Rule,
+    SyscallTable, Target, Warning,
 };
 use oci_spec::runtime::Capability;
 use std::collections::HashMap;
@@ -53,11 +53,7 @@ impl Rules {
 
     /// Decides about one call by reading the rules in order. A filter does the same, faster.
     pub fn decide(&self, call: &Call) -> Action {
-        let Some(arch) = self
-            .architectures
-            .iter()
-            .find(|arch| arch.audit() == call.audit)
-        else {
+        let Some(arch) = self.architectures.iter().find(|arch| arch.audit() == call.audit) else {
             return Action::KillProcess;
         };
         if call.number == u32::MAX {
@@ -72,13 +68,10 @@ impl Rules {
             return self.half_listed(arch);
         }
         let names = SyscallTable::of(arch).names(call.number);
-        let matching =
-            (self.rules.iter()).find(|resolved| matches(&resolved.rule, &names, arch, call));
+        let matching = (self.rules.iter()).find(|resolved| matches(&resolved.rule, &names, arch, call));
         match (matching, self.newer.get(&arch)) {
             (Some(resolved), _) => resolved.rule.action,
-            (None, Some(first)) if (*first..arch.number_limit()).contains(&call.number) => {
-                Action::Errno(ENOSYS)
-            }
+            (None, Some(first)) if (*first..arch.number_limit()).contains(&call.number) => Action::Errno(ENOSYS),
             (None, _) => self.default,
         }
     }
@@ -87,9 +80,7 @@ impl Rules {
     pub(super) fn half_listed(&self, arch: Arch) -> Action {
         match self.default {
             _ if arch == Arch::X86_64 => Action::KillProcess,
-            Action::Errno(_) | Action::Trap | Action::KillThread | Action::KillProcess => {
-                self.default
-            }
+            Action::Errno(_) | Action::Trap | Action::KillThread | Action::KillProcess => self.default,
             _ => Action::Errno(EPERM),
         }
     }
@@ -103,10 +94,7 @@ fn matches(rule: &Rule, names: &[&str], arch: Arch, call: &Call) -> bool {
             false => condition.holds(argument),
         }
     };
-    names
-        .iter()
-        .any(|name| rule.names.iter().any(|own| own == name))
-        && rule.conditions.iter().all(holds)
+    names.iter().any(|name| rule.names.iter().any(|own| own == name)) && rule.conditions.iter().all(holds)
 }
 
 /// Resolves `profile` for `target`.
@@ -119,16 +107,8 @@ pub(super) fn resolve(profile: &Profile, target: &Target) -> Result<Rules, Error
     }
     let mut rules = Vec::new();
     for rule in &profile.added {
-        if let Some(name) = rule
-            .names
-            .iter()
-            .find(|name| !super::tables::is_known(name))
-        {
-            return Err(Error::new(
-                ErrorKind::UnknownSyscall,
-                name,
-                "no architecture has a system call of that name",
-            ));
+        if let Some(name) = rule.names.iter().find(|name| !super::tables::is_known(name)) {
+            return Err(Error::new(ErrorKind::UnknownSyscall, name, "no architecture has a system call of that name"));
         }
         add(profile.repeated, None, rule, &mut rules)?;
     }
@@ -144,23 +124,15 @@ pub(super) fn resolve(profile: &Profile, target: &Target) -> Result<Rules, Error
         warn_order(profile.default, &rules[own..], &mut warnings);
     }
     let newer = newer(profile, &architectures);
-    Ok(Rules {
-        default: profile.default,
-        architectures,
-        rules,
-        newer,
-        flags: profile.flags,
-        warnings,
-    })
+    Ok(Rules { default: profile.default, architectures, rules, newer, flags: profile.flags, warnings })
 }
 
 fn architectures(profile: &Profile, native: Arch, warnings: &mut Vec<Warning>) -> Vec<Arch> {
     let names: &[String] = match &profile.architectures {
         Architectures::List(names) => names,
-        Architectures::Map(entries) => entries
-            .iter()
-            .find(|(name, _)| name == native.oci_name())
-            .map_or(&[], |(_, further)| further),
+        Architectures::Map(entries) => {
+            entries.iter().find(|(name, _)| name == native.oci_name()).map_or(&[], |(_, further)| further)
+        }
     };
     let mut architectures = vec![native];
     for name in names {
@@ -175,32 +147,20 @@ fn architectures(profile: &Profile, native: Arch, warnings: &mut Vec<Warning>) -
 }
 
 fn applies(gated: &Gated, target: &Target) -> bool {
-    let Gated {
-        includes, excludes, ..
-    } = gated;
-    let arch = |gate: &Gate| {
-        gate.architectures
-            .iter()
-            .any(|name| name == target.arch.docker_name())
-    };
+    let Gated { includes, excludes, .. } = gated;
+    let arch = |gate: &Gate| gate.architectures.iter().any(|name| name == target.arch.docker_name());
     let has = |name: &String| target.capabilities.contains(name);
     let new_enough = |minimum| target.kernel >= minimum;
     let included = (includes.architectures.is_empty() || arch(includes))
         && includes.capabilities.iter().all(has)
         && includes.minimum_kernel.is_none_or(new_enough);
-    let excluded = arch(excludes)
-        || excludes.capabilities.iter().any(has)
-        || excludes.minimum_kernel.is_some_and(new_enough);
+    let excluded =
+        arch(excludes) || excludes.capabilities.iter().any(has) || excludes.minimum_kernel.is_some_and(new_enough);
     included && !excluded
 }
 
 /// Adds `rule`, or with [`RepeatedArguments::Any`] one rule for each of its conditions.
-fn add(
-    repeated: RepeatedArguments,
-    index: Option<usize>,
-    rule: &Rule,
-    rules: &mut Vec<Resolved>,
-) -> Result<(), Error> {
+fn add(repeated: RepeatedArguments, index: Option<usize>, rule: &Rule, rules: &mut Vec<Resolved>) -> Result<(), Error> {
     let mut seen = [false; 6];
     let mut twice = false;
     for (place, condition) in rule.conditions.iter().enumerate() {
@@ -211,56 +171,31 @@ fn add(
         };
         twice |= *seen;
         if *seen && repeated == RepeatedArguments::Refuse {
-            let problem = format!(
-                "argument {} is compared twice, which runtimes read as \"and\" or as \"or\"",
-                condition.index
-            );
+            let problem =
+                format!("argument {} is compared twice, which runtimes read as \"and\" or as \"or\"", condition.index);
             return Err(Error::new(ErrorKind::RepeatedArgument, field(), problem).in_rule(index));
         }
         *seen = true;
     }
     if twice && repeated == RepeatedArguments::Any {
-        let single = |condition| Resolved {
-            index,
-            rule: Rule {
-                conditions: vec![condition],
-                ..rule.clone()
-            },
-        };
+        let single = |condition| Resolved { index, rule: Rule { conditions: vec![condition], ..rule.clone() } };
         rules.extend(rule.conditions.iter().copied().map(single));
     } else {
-        rules.push(Resolved {
-            index,
-            rule: rule.clone(),
-        });
+        rules.push(Resolved { index, rule: rule.clone() });
     }
     Ok(())
 }
 
 fn warn_names(index: usize, rule: &Rule, warnings: &mut Vec<Warning>) {
-    for name in rule
-        .names
-        .iter()
-        .filter(|name| !super::tables::is_known(name))
-    {
-        warnings.push(Warning::UnknownSyscall {
-            rule: index,
-            name: name.clone(),
-        });
+    for name in rule.names.iter().filter(|name| !super::tables::is_known(name)) {
+        warnings.push(Warning::UnknownSyscall { rule: index, name: name.clone() });
     }
 }
 
 fn warn_capabilities(index: usize, gated: &Gated, warnings: &mut Vec<Warning>) {
-    let names = gated
-        .includes
-        .capabilities
-        .iter()
-        .chain(&gated.excludes.capabilities);
+    let names = gated.includes.capabilities.iter().chain(&gated.excludes.capabilities);
     for name in names.filter(|name| name.parse::<Capability>().is_err()) {
-        warnings.push(Warning::UnknownCapability {
-            rule: index,
-            name: name.clone(),
-        });
+        warnings.push(Warning::UnknownCapability { rule: index, name: name.clone() });
     }
 }
 
@@ -271,22 +206,13 @@ fn warn_order(default: Action, rules: &[Resolved], warnings: &mut Vec<Warning>) 
         for name in &rule.names {
             let earlier = seen.entry(name).or_default();
             let unconditional = rule.conditions.is_empty();
-            if earlier
-                .iter()
-                .any(|(all, action)| *all && *action != rule.action)
-            {
-                warnings.push(Warning::Unreachable {
-                    rule: index,
-                    syscall: name.clone(),
-                });
+            if earlier.iter().any(|(all, action)| *all && *action != rule.action) {
+                warnings.push(Warning::Unreachable { rule: index, syscall: name.clone() });
             } else if unconditional
                 && rule.action != default
                 && earlier.iter().any(|(_, action)| *action != rule.action)
             {
-                warnings.push(Warning::Order {
-                    rule: index,
-                    syscall: name.clone(),
-                });
+                warnings.push(Warning::Order { rule: index, syscall: name.clone() });
             }
             earlier.push((unconditional, rule.action));
         }
@@ -295,19 +221,12 @@ fn warn_order(default: Action, rules: &[Resolved], warnings: &mut Vec<Warning>) 
 
 /// One above the highest number the profile names for each architecture, counting also rules that do not apply.
 fn newer(profile: &Profile, architectures: &[Arch]) -> HashMap<Arch, u32> {
-    let wanted =
-        profile.newer == NewerSyscalls::Enosys && matches!(profile.default, Action::Errno(_));
+    let wanted = profile.newer == NewerSyscalls::Enosys && matches!(profile.default, Action::Errno(_));
     let names = || profile.rules.iter().flat_map(|gated| &gated.rule.names);
     let highest = |arch: &Arch| {
         let table = SyscallTable::of(*arch);
-        names()
-            .filter_map(|name| table.number(name))
-            .filter(|number| *number < arch.number_limit())
-            .max()
+        names().filter_map(|name| table.number(name)).filter(|number| *number < arch.number_limit()).max()
     };
-    let known = architectures
-        .iter()
-        .filter(|_| wanted)
-        .filter_map(|arch| Some((*arch, highest(arch)? + 1)));
+    let known = architectures.iter().filter(|_| wanted).filter_map(|arch| Some((*arch, highest(arch)? + 1)));
     known.collect()
 }

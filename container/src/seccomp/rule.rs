@@ -42,22 +42,12 @@ impl Condition {
     /// The kernel takes many arguments (a socket's domain, an ioctl's request) as 32 bits and ignores the rest of the
     /// register, but a filter sees all 64. So forbid with [`Condition::masked`], allow with this.
     pub fn new(index: u8, operator: Operator, value: u64) -> Self {
-        Self {
-            index: u64::from(index),
-            operator,
-            value,
-            value_two: 0,
-        }
+        Self { index: u64::from(index), operator, value, value_two: 0 }
     }
 
     /// Asks whether the bits `mask` of argument `index` (0 to 5) equal those of `value`.
     pub fn masked(index: u8, mask: u64, value: u64) -> Self {
-        Self {
-            index: u64::from(index),
-            operator: Operator::MaskedEq,
-            value: mask,
-            value_two: value,
-        }
+        Self { index: u64::from(index), operator: Operator::MaskedEq, value: mask, value_two: value }
     }
 
     /// Whether `argument` meets the condition: the definition that the compiled filter is tested against.
@@ -76,11 +66,7 @@ impl Condition {
     /// The condition as a 32-bit architecture has it, where libseccomp too keeps only the lower halves.
     pub(super) fn truncated(&self) -> Self {
         let low = u64::from(u32::MAX);
-        Self {
-            value: self.value & low,
-            value_two: self.value_two & low,
-            ..*self
-        }
+        Self { value: self.value & low, value_two: self.value_two & low, ..*self }
     }
 }
 
@@ -110,11 +96,7 @@ impl Rule {
         I::Item: Into<String>,
     {
         let names = names.into_iter().map(Into::into).collect();
-        Self {
-            action,
-            names,
-            conditions: Vec::new(),
-        }
+        Self { action, names, conditions: Vec::new() }
     }
 
     /// Adds a condition; all of them must hold. Write a second rule for "or".

@@ -22,11 +22,7 @@ pub struct Call {
 impl Call {
     /// A call of `arch` by its number (on x32 with bit 30 set), with all arguments 0.
     pub fn new(arch: Arch, number: u32) -> Self {
-        Self {
-            audit: arch.audit(),
-            number,
-            arguments: [0; 6],
-        }
+        Self { audit: arch.audit(), number, arguments: [0; 6] }
     }
 
     /// The 32-bit word at `offset` of `struct seccomp_data`.
@@ -113,9 +109,7 @@ pub fn check(program: &[Instruction]) -> Result<(), Fault> {
         }
     }
     match program.last() {
-        Some(Instruction {
-            code: 0x06 | 0x16, ..
-        }) => Ok(()),
+        Some(Instruction { code: 0x06 | 0x16, .. }) => Ok(()),
         _ => Err(Fault::End),
     }
 }
@@ -128,11 +122,7 @@ pub fn run(program: &[Instruction], call: &Call) -> Result<u32, Fault> {
     let (mut a, mut x, mut scratch, mut at) = (0_u32, 0_u32, [0_u32; SCRATCH], 0_usize);
     loop {
         let Some(Instruction { code, jt, jf, k }) = program.get(at).copied() else {
-            return Err(if at < program.len() {
-                Fault::End
-            } else {
-                Fault::Jump(at)
-            });
+            return Err(if at < program.len() { Fault::End } else { Fault::Jump(at) });
         };
         let slot = k as usize;
         let operand = if code & 0x08 != 0 { x } else { k };
@@ -219,19 +209,12 @@ mod tests {
 
     #[test]
     fn run_reads_every_word_of_the_call() {
-        let call = Call {
-            audit: 2,
-            number: 1,
-            arguments: [3 | 4 << 32, 5, 6, 7, 8, 9 | 10 << 32],
-        };
+        let call = Call { audit: 2, number: 1, arguments: [3 | 4 << 32, 5, 6, 7, 8, 9 | 10 << 32] };
         let words = [1, 2, 0, 0, 3, 4, 5, 0, 6, 0, 7, 0, 8, 0, 9, 10];
         for (index, word) in words.into_iter().enumerate() {
             let program = [op(0x20, 0, 0, index as u32 * 4), op(0x16, 0, 0, 0)];
             assert_eq!(run(&program, &call), Ok(word), "{index}");
         }
-        assert_eq!(
-            run(&[op(0x20, 0, 0, 64), op(0x16, 0, 0, 0)], &call),
-            Err(Fault::Load(0))
-        );
+        assert_eq!(run(&[op(0x20, 0, 0, 64), op(0x16, 0, 0, 0)], &call), Err(Fault::Load(0)));
     }
 }

@@ -27,11 +27,7 @@ const RELEASE: &str = "/proc/sys/kernel/osrelease";
 impl Target {
     /// A container without capabilities on Linux 5.10, the oldest kernel this crate supports.
     pub fn new(arch: Arch) -> Self {
-        Self {
-            arch,
-            kernel: (5, 10),
-            capabilities: BTreeSet::new(),
-        }
+        Self { arch, kernel: (5, 10), capabilities: BTreeSet::new() }
     }
 
     /// A container without capabilities on this machine: the architecture of this program and the running kernel.
@@ -39,22 +35,12 @@ impl Target {
     /// # Errors
     /// [`ErrorKind::Unsupported`] on an architecture without a table, [`ErrorKind::Kernel`] if `/proc` is not mounted.
     pub fn host() -> Result<Self, Error> {
-        let unsupported = || {
-            Error::new(
-                ErrorKind::Unsupported,
-                "",
-                "this architecture has no table of system calls",
-            )
-        };
+        let unsupported = || Error::new(ErrorKind::Unsupported, "", "this architecture has no table of system calls");
         let arch = Arch::native().ok_or_else(unsupported)?;
         let failed = || Error::new(ErrorKind::Kernel, RELEASE, "");
-        let release =
-            std::fs::read_to_string(RELEASE).map_err(|cause| failed().caused_by(cause))?;
+        let release = std::fs::read_to_string(RELEASE).map_err(|cause| failed().caused_by(cause))?;
         let kernel = super::json::kernel(&release).ok_or_else(failed)?;
-        Ok(Self {
-            kernel,
-            ..Self::new(arch)
-        })
+        Ok(Self { kernel, ..Self::new(arch) })
     }
 
     /// The kernel's version, which only a profile's `minKernel` asks for. Default: 5.10.
@@ -65,10 +51,7 @@ impl Target {
 
     /// The capabilities the container may have: its bounding set. Default: none.
     pub fn capabilities(mut self, capabilities: impl IntoIterator<Item = Capability>) -> Self {
-        self.capabilities = capabilities
-            .into_iter()
-            .map(|capability| capability.to_string())
-            .collect();
+        self.capabilities = capabilities.into_iter().map(|capability| capability.to_string()).collect();
         self
     }
 }

@@ -21,6 +21,8 @@ pub enum Defaults {
     /// tells about the host masked.
     #[default]
     Container,
+    /// The mounts of [`Container`](Self::Container), with nothing hidden and nothing made read-only but `/sys`.
+    Trusted,
     /// What hostile code may see: a `/proc` of its own processes only, `/dev`, `/dev/pts` and `/dev/shm`; no `/sys`.
     Hostile,
 }
@@ -73,6 +75,7 @@ impl Defaults {
     pub fn masked_paths(self) -> &'static [&'static str] {
         match self {
             Self::Container => &MASKED,
+            Self::Trusted => &[],
             Self::Hostile => &MASKED_HOSTILE,
         }
     }
@@ -82,6 +85,7 @@ impl Defaults {
     pub fn read_only_paths(self) -> &'static [&'static str] {
         match self {
             Self::Container => &READ_ONLY,
+            Self::Trusted => &[],
             Self::Hostile => READ_ONLY.get(1..).unwrap_or_default(),
         }
     }

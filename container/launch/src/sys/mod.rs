@@ -1,6 +1,7 @@
 //! The system calls: as data ([`Call`]), performed in one place, and as safe functions for the rest of the family.
 
 pub(crate) mod birth;
+pub mod bpf;
 pub(crate) mod calls;
 pub(crate) mod clone;
 pub(crate) mod memory;

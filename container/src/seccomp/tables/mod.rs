@@ -46,27 +46,18 @@ impl SyscallTable {
 
     /// The number of the call `name`, as the kernel reports it to a filter: on x32 with bit 30 set.
     pub fn number(&self, name: &str) -> Option<u32> {
-        let found = self
-            .by_name
-            .binary_search_by_key(&name, |(name, _)| name)
-            .ok()?;
+        let found = self.by_name.binary_search_by_key(&name, |(name, _)| name).ok()?;
         Some(self.by_name[found].1)
     }
 
     /// The name of call `number`. Where one number has two names (arm), the first in alphabetical order.
     pub fn name(&self, number: u32) -> Option<&'static str> {
-        self.by_name
-            .iter()
-            .find(|(_, known)| *known == number)
-            .map(|(name, _)| *name)
+        self.by_name.iter().find(|(_, known)| *known == number).map(|(name, _)| *name)
     }
 
     /// All names of call `number`: none, one or (on arm) two.
     pub(super) fn names(&self, number: u32) -> Vec<&'static str> {
-        self.iter()
-            .filter(|(_, known)| *known == number)
-            .map(|(name, _)| name)
-            .collect()
+        self.iter().filter(|(_, known)| *known == number).map(|(name, _)| name).collect()
     }
 
     /// All names and numbers, in alphabetical order of the names.
@@ -77,9 +68,7 @@ impl SyscallTable {
 
 /// True if any architecture knows the name.
 pub(super) fn is_known(name: &str) -> bool {
-    Arch::ALL
-        .iter()
-        .any(|arch| SyscallTable::of(*arch).number(name).is_some())
+    Arch::ALL.iter().any(|arch| SyscallTable::of(*arch).number(name).is_some())
 }
 
 #[cfg(test)]
@@ -97,15 +86,8 @@ mod tests {
             assert_eq!(numbers.len() + aliases, table.by_name.len(), "{arch:?}");
             for (name, number) in table.iter() {
                 assert_eq!(table.number(name), Some(number));
-                assert_eq!(
-                    table.name(number).and_then(|name| table.number(name)),
-                    Some(number)
-                );
-                assert_eq!(
-                    number & 0x4000_0000 != 0,
-                    arch == Arch::X32,
-                    "{arch:?} {name}"
-                );
+                assert_eq!(table.name(number).and_then(|name| table.number(name)), Some(number));
+                assert_eq!(number & 0x4000_0000 != 0, arch == Arch::X32, "{arch:?} {name}");
             }
         }
     }

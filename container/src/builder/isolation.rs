@@ -1,0 +1,121 @@
+//! Setters about isolation: profile, namespaces, network, capabilities, system call filter.
+
+use std::collections::HashMap;
+
+use keelbox_namespaces::Kind;
+use oci_spec::runtime as oci;
+
+use super::Container;
+use crate::capabilities::named;
+use crate::notify::{Answer, Call, Supervision};
+use crate::profile::Profile;
+use crate::spec::Network;
+
+impl Container {
+    /// How much the container is trusted. Default: [`Profile::Ordinary`]. Settings of your own win over the profile's, whichever
+    /// comes first.
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.spec.profile = profile;
+        self
+    }
+
+    /// What network the container has. Default: [`Network::None`], nothing but a loopback interface.
+    pub fn network(mut self, network: Network) -> Self {
+        self.spec.network = network;
+        self
+    }
+
+    /// Shares the host's namespace of this kind instead of making a new one. Default: all kinds but time are new, and user
+    /// if the caller is not root.
+    pub fn share(mut self, kind: Kind) -> Self {
+        self.spec.shared.push(kind);
+        self
+    }
+
+    /// Makes a new namespace of this kind where the default would not: [`Kind::User`] as root, [`Kind::Time`].
+    pub fn unshare(mut self, kind: Kind) -> Self {
+        self.spec.unshared.push(kind);
+        self
+    }
+
+    /// Joins the namespace behind a path, such as `/proc/42/ns/net`.
+    pub fn join(mut self, kind: Kind, path: impl Into<std::path::PathBuf>) -> Self {
+        self.spec.joined.push((kind, path.into()));
+        self
+    }
+
+    /// Adds a capability, with or without `CAP_`, to those of the profile.
+    pub fn capability(mut self, name: &str) -> Self {
+        match named(name) {
+            Some(capability) => self.spec.added_capabilities.push(capability),
+            None => self.spec.refuse(format!("there is no capability {name:?}")),
+        }
+        self
+    }
+
+    /// Takes every capability away that is not added by [`capability`](Self::capability).
+    pub fn drop_capabilities(mut self) -> Self {
+        self.spec.drop_capabilities = true;
+        self
+    }
+
+    /// Lets programs gain privileges by executing set-user-ID files. Default: not, except with [`Profile::Trusted`].
+    pub fn new_privileges(mut self) -> Self {
+        self.spec.process().set_no_new_privileges(Some(false));
+        self
+    }
+
+    /// The system call filter, as JSON in the OCI form or the form of Docker's and Podman's profiles. Default: the profile's.
+    pub fn seccomp(mut self, profile: impl Into<Vec<u8>>) -> Self {
+        self.spec.seccomp = Some(Some(profile.into()));
+        self
+    }
+
+    /// No system call filter at all.
+    pub fn no_seccomp(mut self) -> Self {
+        self.spec.seccomp = Some(None);
+        self
+    }
+
+    /// Sets a kernel parameter of the container's own namespaces, such as `net.ipv4.ip_unprivileged_port_start`.
+    pub fn sysctl(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        let mut parameters: HashMap<_, _> = self.spec.linux().sysctl().clone().unwrap_or_default();
+        parameters.insert(name.into(), value.into());
+        self.spec.linux().set_sysctl(Some(parameters));
+        self
+    }
+
+    /// Hides a path inside behind an empty file or directory, beside those that the profile hides.
+    pub fn mask(mut self, path: impl Into<String>) -> Self {
+        self.spec.masked.push(path.into());
+        self
+    }
+
+    /// Asks `decide` in this program about every call of a system call, before it happens (seccomp user notification, Linux 5.5).
+    ///
+    /// A thread of this program answers. The call is made as the program asked for it unless the answer is an error.
+    ///
+    /// ```no_run
+    /// # let image = keelbox::Image::open("oci:./debian:12")?;
+    /// use keelbox::{Answer, Container};
+    /// const EPERM: i32 = 1;
+    /// let out = Container::from_image(&image)
+    ///     .on_syscall("mkdirat", |call| match call.path(1) {
+    ///         Ok(path) if path.starts_with("/tmp") => Answer::Continue,
+    ///         _ => Answer::Errno(EPERM),
+    ///     })
+    ///     .args(["mkdir", "/srv/x"])
+    ///     .output()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_syscall(mut self, name: impl Into<String>, decide: impl Fn(&Call<'_>) -> Answer + Send + Sync + 'static) -> Self {
+        self.spec.supervision.get_or_insert_with(Supervision::default).add(name.into(), decide);
+        self
+    }
+
+    /// Edits the OCI specification directly: for what has no setter of its own.
+    pub fn oci(mut self, edit: impl FnOnce(&mut oci::Spec)) -> Self {
+        edit(&mut self.spec.oci);
+        self
+    }
+}

@@ -1,0 +1,174 @@
+//! The builder: what a container is to be, one word at a time, and the ways to run it.
+//!
+//! Setters cannot fail and touch nothing; [`Container::build`] checks, resolves names and unpacks the image. The setters are in
+//! the files beside this one, by subject.
+
+mod files;
+mod isolation;
+mod program;
+mod resources;
+mod streams;
+
+use std::path::PathBuf;
+
+use keelbox_cgroups::Limits;
+use keelbox_image_spec::Image;
+use oci_spec::runtime as oci;
+
+use crate::built::Built;
+use crate::error::Result;
+use crate::exit::ExitStatus;
+use crate::output::Output;
+use crate::process::Process;
+use crate::profile::Profile;
+use crate::spec::{Network, RootSource, Spec, UserChoice};
+use crate::stdio::Stdio;
+
+pub use program::IntoArguments;
+pub use resources::Resource;
+
+/// A container to be: where its root file system comes from, and how it differs from the default.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # if !std::path::Path::new("/bin/busybox").exists() { return Ok(()) }
+/// # let root = tempfile::tempdir()?;
+/// # for name in ["bin", "proc", "sys", "dev"] { std::fs::create_dir(root.path().join(name))?; }
+/// # std::fs::copy("/bin/busybox", root.path().join("bin/echo"))?;
+/// # let directory = root.path();
+/// use keelbox::Container;
+/// let out = Container::from_rootfs(directory).args(["echo", "hi"]).output()?;
+/// assert!(out.status.success());
+/// assert_eq!(out.stdout, b"hi\n");
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a container does nothing until it is spawned, or asked for its status or output"]
+pub struct Container {
+    pub(crate) spec: Spec,
+}
+
+impl Container {
+    fn new(root: RootSource, profile: Profile) -> Self {
+        let mut oci = oci::Spec::default();
+        oci.set_version("1.2.0".into()).set_hostname(None).set_mounts(None).set_process(None).set_linux(None);
+        oci.set_root(None).set_annotations(None);
+        let spec = Spec {
+            oci,
+            root,
+            user: UserChoice::default(),
+            command: None,
+            limits: Limits::new(),
+            grouped: false,
+            profile,
+            network: Network::default(),
+            files: Vec::new(),
+            stdio: [None, None, None],
+            terminal: None,
+            time_limit: None,
+            supervision: None,
+            detached: false,
+            keep_changes: false,
+            descriptors: Vec::new(),
+            store: None,
+            directory_given: false,
+            shared: Vec::new(),
+            unshared: Vec::new(),
+            joined: Vec::new(),
+            added_capabilities: Vec::new(),
+            drop_capabilities: false,
+            seccomp: None,
+            masked: Vec::new(),
+            refused: None,
+        };
+        Self { spec }
+    }
+
+    /// A container whose root file system is this directory, used as it is: what the program writes there stays.
+    pub fn from_rootfs(directory: impl Into<PathBuf>) -> Self {
+        Self::new(RootSource::Directory(directory.into()), Profile::default())
+    }
+
+    /// A container whose root file system is an image, with a writable layer in memory that is gone with the container.
+    ///
+    /// The program, its environment, working directory and user are the image's until told otherwise.
+    pub fn from_image(image: &Image) -> Self {
+        Self::new(RootSource::Image(image.clone()), Profile::default())
+    }
+
+    /// A container as the `config.json` of an OCI bundle describes it, and exactly so: nothing is added.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) without such a bundle, [`ErrorKind::Invalid`](crate::ErrorKind::Invalid)
+    /// with the JSON pointer and the rule for a wrong one.
+    pub fn from_bundle(bundle: impl Into<PathBuf>) -> Result<Self> {
+        crate::bundle::read(&bundle.into())
+    }
+
+    pub(crate) fn exact(root: RootSource, oci: oci::Spec) -> Self {
+        let mut container = Self::new(root, Profile::Exact);
+        container.spec.oci = oci;
+        container
+    }
+
+    /// Checks everything, looks up the user, unpacks the image if it is not unpacked yet, and plans the container.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind`](crate::ErrorKind) tells: a setting that means nothing, an image that is damaged, a user that is unknown.
+    pub fn build(self) -> Result<Built> {
+        Built::new(self.spec)
+    }
+
+    /// Checks everything once and prepares what runs can share: for many throw-away containers of one kind.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build) and [`Built::template`].
+    pub fn template(self) -> Result<crate::Template> {
+        self.build()?.template()
+    }
+
+    /// Starts the program. Streams are inherited unless set.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build), and whatever the kernel refuses, with the step that it refused. Nothing is left behind then.
+    pub fn spawn(self) -> Result<Process> {
+        self.build()?.spawn()
+    }
+
+    /// Runs the program and waits for its end. Streams are inherited unless set.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn) and [`Process::wait`]. That the program failed is no error but a status.
+    pub fn status(self) -> Result<ExitStatus> {
+        self.build()?.status()
+    }
+
+    /// Runs the program, waits for its end and collects what it wrote. Standard input is `/dev/null` unless set.
+    ///
+    /// # Errors
+    ///
+    /// As [`status`](Self::status).
+    pub fn output(self) -> Result<Output> {
+        self.build()?.output()
+    }
+}
+
+/// The stream defaults of [`Container::output`]: no input, outputs captured.
+pub(crate) fn captured(stdio: &[Option<Stdio>; 3]) -> [Stdio; 3] {
+    let [input, output, errors] = stdio.clone();
+    [
+        input.unwrap_or_else(Stdio::null),
+        output.unwrap_or_else(Stdio::piped),
+        errors.unwrap_or_else(Stdio::piped),
+    ]
+}
+
+/// The stream defaults of [`Container::spawn`] and [`Container::status`].
+pub(crate) fn inherited(stdio: &[Option<Stdio>; 3]) -> [Stdio; 3] {
+    stdio.clone().map(|stream| stream.unwrap_or_else(Stdio::inherit))
+}

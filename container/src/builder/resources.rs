@@ -1,0 +1,122 @@
+//! Setters about resources: cgroup limits, resource limits of the process, time.
+
+use std::time::Duration;
+
+use keelbox_cgroups::Limits;
+use oci_spec::runtime as oci;
+
+use super::Container;
+
+/// A resource limit of `setrlimit(2)`.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Resource {
+    /// Processor time, in seconds.
+    Cpu,
+    /// The size of a file, in bytes.
+    FileSize,
+    /// The size of the data segment, in bytes.
+    Data,
+    /// The size of the stack, in bytes.
+    Stack,
+    /// The size of a core dump, in bytes.
+    Core,
+    /// The number of processes of the user.
+    Processes,
+    /// One more than the highest descriptor number.
+    Descriptors,
+    /// Locked memory, in bytes.
+    LockedMemory,
+    /// The size of the address space, in bytes.
+    AddressSpace,
+}
+
+impl Resource {
+    fn oci(self) -> oci::PosixRlimitType {
+        use oci::PosixRlimitType as Type;
+        match self {
+            Self::Cpu => Type::RlimitCpu,
+            Self::FileSize => Type::RlimitFsize,
+            Self::Data => Type::RlimitData,
+            Self::Stack => Type::RlimitStack,
+            Self::Core => Type::RlimitCore,
+            Self::Processes => Type::RlimitNproc,
+            Self::Descriptors => Type::RlimitNofile,
+            Self::LockedMemory => Type::RlimitMemlock,
+            Self::AddressSpace => Type::RlimitAs,
+        }
+    }
+}
+
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident($argument:ident: $kind:ty);)*) => {
+        impl Container {$(
+            $(#[$doc])*
+            pub fn $name(mut self, $argument: $kind) -> Self {
+                self.spec.limits = self.spec.limits.$name($argument);
+                self
+            }
+        )*}
+    };
+}
+
+limits! {
+    /// The most memory that the container may use, in bytes, page cache included. Default: no limit.
+    ///
+    /// Needs root or a delegated cgroup; a limit that cannot be had is an error. The end of a program that was killed for it is
+    /// [`Reason::OutOfMemory`](crate::Reason::OutOfMemory).
+    memory(bytes: u64);
+    /// The most swap space, in bytes. Default: no limit. 0 for none.
+    swap(bytes: u64);
+    /// How many processors' time the container may use, such as 0.5. Default: no limit.
+    cpus(count: f64);
+    /// The share of processor time where it is short, from 1 to 10,000. Default: 100.
+    cpu_weight(weight: u64);
+    /// The most processes and threads. Default: no limit.
+    pids(count: u64);
+}
+
+impl Container {
+    /// All limits at once, in the place of those set before. Default: none, and then no control group is made.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.spec.limits = limits;
+        self
+    }
+
+    /// Gives the container a control group although it has no limits: for statistics and for pausing. Default: only with limits.
+    pub fn control_group(mut self) -> Self {
+        self.spec.grouped = true;
+        self
+    }
+
+    /// A resource limit of the program and its children, soft and hard. Default: those of the calling process.
+    pub fn rlimit(mut self, resource: Resource, soft: u64, hard: u64) -> Self {
+        let kind = resource.oci();
+        if soft > hard {
+            self.spec.refuse(format!("the soft limit {soft} of {resource:?} is above the hard limit {hard}"));
+        }
+        let limit = oci::PosixRlimitBuilder::default().typ(kind).soft(soft).hard(hard).build().unwrap_or_default();
+        let mut limits = self.spec.process().rlimits().clone().unwrap_or_default();
+        limits.retain(|existing| existing.typ() != kind);
+        limits.push(limit);
+        self.spec.process().set_rlimits(Some(limits));
+        self
+    }
+
+    /// How likely the kernel picks the program when memory is short: -1,000 to 1,000. Default: the caller's. Lowering it
+    /// needs `CAP_SYS_RESOURCE`.
+    pub fn oom_score_adj(mut self, score: i32) -> Self {
+        self.spec.process().set_oom_score_adj(Some(score));
+        self
+    }
+
+    /// How long the program may run. Then the whole container is killed, and its end is
+    /// [`Reason::TimeLimit`](crate::Reason::TimeLimit). Default: no limit.
+    ///
+    /// It is kept while the handle is waited for, by any of its `wait` functions, [`status`](Self::status) or
+    /// [`output`](Self::output).
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.spec.time_limit = Some(limit);
+        self
+    }
+}

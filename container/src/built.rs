@@ -1,0 +1,215 @@
+//! A checked container: names looked up, image unpacked, everything planned. What remains is to run it, once or often.
+
+use std::path::{Path, PathBuf};
+
+use keelbox_image_spec::Unpacked;
+use keelbox_namespaces::{Kind, NamespaceSet};
+use oci_spec::runtime as oci;
+
+use crate::builder::{captured, inherited};
+use crate::changes::{Changes, Kept};
+use crate::control_group::ControlGroup;
+use crate::defaults;
+use crate::error::{Error, ErrorKind, Result};
+use crate::exec::Inside;
+use crate::exit::ExitStatus;
+use crate::filter::filter;
+use crate::host::{Host, hierarchy};
+use crate::output::{Output, collect};
+use crate::plan::{Filter, Plan, Streams, namespace_kind, run};
+use crate::process::Process;
+use crate::spec::{RootSource, Spec, UserChoice};
+use crate::start::{Start, start};
+use crate::stdio::Stdio;
+use crate::template::Template;
+
+/// A container that has been checked and can be run, as often as wanted.
+///
+/// ```
+/// use keelbox::Container;
+/// let container = Container::from_rootfs("/").args(["/bin/true"]).build()?;
+/// println!("{}", container.plan()?);
+/// # Ok::<(), keelbox::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Built {
+    pub(crate) spec: Spec,
+    pub(crate) host: Host,
+    pub(crate) filter: Option<Filter>,
+    /// Whether the stage is cloned by a thread that sits in a cgroup of version 1.
+    pub(crate) seated: bool,
+}
+
+impl Built {
+    pub(crate) fn new(mut spec: Spec) -> Result<Self> {
+        if let Some(why) = spec.refused.take() {
+            return Err(Error::new(ErrorKind::Invalid, why));
+        }
+        let host = Host::current()?;
+        check_root(&spec)?;
+        let image = unpack(&mut spec)?;
+        if let UserChoice::Named(user) = std::mem::take(&mut spec.user) {
+            let root = spec.root.clone();
+            crate::user::resolve(&user, &root, image.as_ref(), spec.process())?;
+        }
+        defaults::complete(&mut spec, &host)?;
+        check_process(&mut spec)?;
+        let filter = filter(&spec)?;
+        let grouped = spec.grouped || !spec.limits.is_empty();
+        let seated = grouped && !hierarchy()?.legacy().is_empty();
+        Ok(Self { spec, host, filter, seated })
+    }
+
+    /// What running it will ask of the kernel, in order. Standard streams as [`spawn`](Self::spawn) has them.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`] for settings that contradict each other.
+    pub fn plan(&self) -> Result<Plan> {
+        run(self, &Streams::of(&inherited(&self.spec.stdio), self.spec.descriptors.len()), None)
+    }
+
+    /// The OCI runtime specification of the container.
+    #[must_use]
+    pub fn oci(&self) -> &oci::Spec {
+        &self.spec.oci
+    }
+
+    /// Writes the container as an OCI bundle, for any other runtime: `config.json` in `directory`.
+    ///
+    /// Layers of an image are named in the annotation `dev.keelbox.layers`, since OCI has no word for them; other runtimes need
+    /// them mounted at `rootfs` first.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's answer, with the path.
+    pub fn write_bundle(&self, directory: impl AsRef<Path>) -> Result<()> {
+        crate::bundle::write(self, directory.as_ref())
+    }
+
+    /// As [`Container::spawn`](crate::Container::spawn), for this run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Container::spawn`](crate::Container::spawn), without what [`Container::build`](crate::Container::build) checks.
+    pub fn spawn(&self) -> Result<Process> {
+        self.start(inherited(&self.spec.stdio), None, &[]).map(|(process, _)| process)
+    }
+
+    /// As [`Container::status`](crate::Container::status), for this run.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn) and [`Process::wait`].
+    pub fn status(&self) -> Result<ExitStatus> {
+        self.spawn()?.wait()
+    }
+
+    /// As [`Container::output`](crate::Container::output), for this run.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn) and [`Process::wait`].
+    pub fn output(&self) -> Result<Output> {
+        self.output_with(captured(&self.spec.stdio), None, &[])
+    }
+
+    /// Prepares everything that runs can share, so that each run costs less.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn).
+    pub fn template(self) -> Result<Template> {
+        Template::new(self)
+    }
+
+    pub(crate) fn output_with(&self, stdio: [Stdio; 3], plan: Option<&Plan>, trees: &[std::os::fd::OwnedFd]) -> Result<Output> {
+        let (mut process, kept) = self.start(stdio, plan, trees)?;
+        let (status, stdout, stderr) = collect(&mut process)?;
+        let changes = kept.map(Changes::new);
+        Ok(Output { status, stdout, stderr, changes })
+    }
+
+    /// Starts the program by `plan`, or by a plan of its own.
+    pub(crate) fn start(
+        &self,
+        stdio: [Stdio; 3],
+        plan: Option<&Plan>,
+        trees: &[std::os::fd::OwnedFd],
+    ) -> Result<(Process, Option<Kept>)> {
+        let spec = &self.spec;
+        let kept = if spec.keep_changes { Some(Kept::new(spec)?) } else { None };
+        let own;
+        let plan = match plan {
+            Some(plan) => plan,
+            None => {
+                own = run(self, &Streams::of(&stdio, spec.descriptors.len()), kept.as_ref())?;
+                &own
+            }
+        };
+        let grouped = spec.grouped || !spec.limits.is_empty();
+        let group = if grouped { Some(ControlGroup::create(&spec.limits)?) } else { None };
+        let process = start(Start {
+            plan,
+            stdio,
+            descriptors: &spec.descriptors,
+            trees,
+            group,
+            time_limit: spec.time_limit,
+            supervision: spec.supervision.as_ref(),
+            detached: spec.detached,
+            inside: self.inside(),
+        })?;
+        Ok((process, kept))
+    }
+
+    /// What later programs in the container need to know.
+    fn inside(&self) -> Inside {
+        let namespaces = self.spec.oci.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+        let kinds = namespaces.into_iter().flatten().map(|namespace| namespace_kind(namespace.typ()));
+        // The time namespace cannot be joined by a process that shares memory, and offsets hardly matter to a further program.
+        let kinds: NamespaceSet = kinds.filter(|kind| *kind != Kind::Time).collect();
+        let process = self.spec.oci.process().clone().unwrap_or_default();
+        Inside { kinds, process, filter: self.filter.clone(), host: self.host.clone() }
+    }
+}
+
+/// Unpacks an image into layers, and takes over what it says about its program.
+fn unpack(spec: &mut Spec) -> Result<Option<Unpacked>> {
+    let RootSource::Image(image) = &spec.root else { return Ok(None) };
+    let settings = image.process().map_err(crate::image::refused)?;
+    let entrypoint = image.config().entrypoint().to_vec();
+    let unpacked = crate::image::unpack(image, spec.store.as_deref())?;
+    let layers = unpacked.layers().iter().map(|layer| layer.path().to_owned()).collect();
+    spec.root = RootSource::Layers { layers, bytes: None };
+    defaults::from_image(spec, &settings, &entrypoint);
+    Ok(Some(unpacked))
+}
+
+/// A root that is not there is told before anything is made.
+fn check_root(spec: &Spec) -> Result<()> {
+    let paths: Vec<&PathBuf> = match &spec.root {
+        RootSource::Directory(directory) => vec![directory],
+        RootSource::Layers { layers, .. } => layers.iter().collect(),
+        RootSource::Image(_) => Vec::new(),
+    };
+    for path in paths {
+        let attempt = || format!("cannot open root file system {}", path.display());
+        let metadata = std::fs::metadata(path).map_err(|error| Error::os(attempt(), error))?;
+        if !metadata.is_dir() {
+            return Err(Error::os(attempt(), std::io::Error::from_raw_os_error(20)));
+        }
+    }
+    Ok(())
+}
+
+fn check_process(spec: &mut Spec) -> Result<()> {
+    let process = spec.process();
+    if process.args().as_ref().is_none_or(Vec::is_empty) {
+        return Err(Error::new(ErrorKind::Invalid, "no program is named to run").with_hint("name one with args()"));
+    }
+    if !process.cwd().is_absolute() {
+        return Err(Error::new(ErrorKind::Invalid, format!("the working directory {} is not absolute", process.cwd().display())));
+    }
+    Ok(())
+}

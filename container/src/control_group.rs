@@ -1,0 +1,76 @@
+//! The control group of one container: made before the process exists, gone after it.
+
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use keelbox_cgroups::{Group, Limits};
+use keelbox_launch::Seat;
+
+use crate::error::{Error, ErrorKind, Result};
+
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+/// A group made for one container, and on cgroup v1 the thread that sits in it to clone.
+#[derive(Debug)]
+pub(crate) struct ControlGroup {
+    group: Group,
+    seat: Option<Seat>,
+}
+
+impl ControlGroup {
+    /// Makes a group with these limits. It carries the name of this process, so that a later one can sweep up after a crash.
+    pub(crate) fn create(limits: &Limits) -> Result<Self> {
+        let name = format!("keelbox-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+        let group = Group::create_owned(&name, limits).map_err(cannot)?;
+        let tasks = group.tasks_files().map_err(cannot)?;
+        let seat = if tasks.is_empty() { None } else { Some(Seat::take(tasks)) };
+        let seat = seat.transpose().map_err(|error| Error::os("cannot start a thread in the control group", error))?;
+        Ok(Self { group, seat })
+    }
+
+    /// The thread that clones on cgroup v1; once.
+    pub(crate) fn take_seat(&mut self) -> Option<Seat> {
+        self.seat.take()
+    }
+
+    /// The directory to be born in on cgroup v2; beside the seat on a hybrid host.
+    pub(crate) fn directory(&self) -> Option<BorrowedFd<'_>> {
+        self.group.directory()
+    }
+
+    pub(crate) fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// Ends every process of the group and removes it.
+    pub(crate) fn end(mut self) -> Result<()> {
+        if let Some(seat) = self.seat.take() {
+            seat.leave();
+        }
+        self.group.kill().map_err(cannot)?;
+        self.group.wait_empty(Duration::from_secs(10)).map_err(cannot)?;
+        self.group.delete().map_err(cannot)
+    }
+}
+
+impl Drop for ControlGroup {
+    fn drop(&mut self) {
+        // A thread that still sits in the group would keep it from being removed by the group's own drop, which comes next.
+        if let Some(seat) = self.seat.take() {
+            seat.leave();
+        }
+    }
+}
+
+/// A limit that cannot be had is the caller's business by its own kind.
+pub(crate) fn cannot(error: keelbox_cgroups::Error) -> Error {
+    use keelbox_cgroups::ErrorKind as Kind;
+    let kind = match error.kind() {
+        Kind::InvalidLimit | Kind::InvalidPath => ErrorKind::Invalid,
+        Kind::PermissionDenied | Kind::Unsupported | Kind::NotApplied | Kind::InternalProcesses => ErrorKind::Limit,
+        Kind::NotFound => ErrorKind::NotFound,
+        _ => ErrorKind::Other,
+    };
+    Error::from_part(kind, "cannot set up the control group", error)
+}

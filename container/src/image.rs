@@ -1,0 +1,41 @@
+//! Images as root file systems: where they are unpacked, and what can go wrong with them.
+
+use std::path::{Path, PathBuf};
+
+use keelbox_image_spec::{Image, Store, Unpacked};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// `image` unpacked in `store` or the calling user's default store.
+pub(crate) fn unpack(image: &Image, store: Option<&Path>) -> Result<Unpacked> {
+    let path = store.map_or_else(default_store, |path| Ok(path.to_owned()))?;
+    let store = Store::open(&path).map_err(refused)?;
+    image.unpack(&store).map_err(refused)
+}
+
+/// Root's store is the machine's; everybody else's is below their home directory.
+pub(crate) fn default_store() -> Result<PathBuf> {
+    let user = nix::unistd::geteuid();
+    if user.is_root() {
+        return Ok(PathBuf::from("/var/lib/keelbox"));
+    }
+    let entry = nix::unistd::User::from_uid(user).ok().flatten();
+    let home = entry.map(|entry| entry.dir).filter(|home| home.is_dir());
+    home.map(|home| home.join(".local/share/keelbox")).ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("cannot find a place for images: user {user} has no home directory"))
+            .with_hint("name one with store()")
+    })
+}
+
+/// An image's error by our kinds.
+pub(crate) fn refused(error: keelbox_image_spec::Error) -> Error {
+    use keelbox_image_spec::ErrorKind as Kind;
+    let kind = match error.kind() {
+        Kind::NotFound | Kind::Ambiguous => ErrorKind::NotFound,
+        Kind::Unsupported => ErrorKind::Unsupported,
+        Kind::DigestMismatch | Kind::SizeMismatch | Kind::Format => ErrorKind::Damaged,
+        Kind::Limit => ErrorKind::Limit,
+        _ => ErrorKind::Other,
+    };
+    Error::from_part(kind, "cannot use the image", error)
+}

@@ -1,0 +1,574 @@
+//! Real programs under a real filter, launched by the real stage: what they see of each answer.
+
+use std::fs;
+use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use keelbox_launch::sys::notify::Listener;
+use keelbox_launch::sys::{self, Exit};
+use keelbox_launch::{Errno, Event, Failure, Launch, Slot, Started, Step, list};
+use keelbox_testkit::{self as testkit, require};
+
+use super::supervisor::Work;
+use super::{Answer, Call, OnExec, Supervision, Supervisor};
+use crate::error::ErrorKind;
+use crate::seccomp::SyscallTable;
+
+const BUSYBOX: &str = "/bin/busybox";
+
+fn number(name: &str) -> Option<u32> {
+    SyscallTable::native().and_then(|table| table.number(name))
+}
+
+/// Classic BPF, written by hand: notify the calls of these names (where this architecture has them), allow the rest.
+fn filter(names: &[&str]) -> Vec<u8> {
+    const LOAD_NUMBER: [u8; 8] = [0x20, 0, 0, 0, 0, 0, 0, 0];
+    let unless_equal_skip_one = |k: u32| [vec![0x15, 0, 0, 1], k.to_le_bytes().to_vec()].concat();
+    let end = |k: u32| [vec![0x06, 0, 0, 0], k.to_le_bytes().to_vec()].concat();
+    let numbers = names.iter().filter_map(|name| number(name));
+    let each = numbers.flat_map(|number| [unless_equal_skip_one(number), end(0x7fc0_0000)].concat());
+    LOAD_NUMBER.into_iter().chain(each).chain(end(0x7fff_0000)).collect()
+}
+
+/// A launched program whose listener nobody has taken yet.
+struct Filtered {
+    started: Started,
+    listener: OwnedFd,
+    input: PipeWriter,
+    output: PipeReader,
+}
+
+impl Filtered {
+    /// Launches `program` with `names` notified, up to the moment after the filter.
+    fn launch(names: &[&str], program: &[&str], environment: &[String]) -> Self {
+        let (stdin, input) = std::io::pipe().unwrap();
+        let (output, stdout) = std::io::pipe().unwrap();
+        let steps = [
+            Step::NoNewPrivileges {},
+            Step::Descriptor { slot: Slot(0), number: 0 },
+            Step::Descriptor { slot: Slot(1), number: 1 },
+            Step::Descriptor { slot: Slot(1), number: 2 },
+            Step::Seccomp { flags: 8, filter: filter(names) },
+            Step::Exec { paths: list(&program[..1]), arguments: list(program), environment: list(environment) },
+        ];
+        let launch = Launch::new(&steps).descriptors([stdin.as_fd(), stdout.as_fd()]);
+        let mut started = launch.start().unwrap();
+        let Event::Descriptor { step: 4, descriptor: listener } = started.control.event(None).unwrap() else {
+            panic!("the filter's step gives a listener");
+        };
+        Self { started, listener, input, output }
+    }
+
+    fn supervised(self, supervision: &Supervision) -> Supervised {
+        let supervisor = Supervisor::start(self.listener, supervision).unwrap();
+        Supervised { started: self.started, supervisor, input: self.input, output: self.output }
+    }
+}
+
+/// A launched program with somebody who answers.
+struct Supervised {
+    started: Started,
+    supervisor: Supervisor,
+    input: PipeWriter,
+    output: PipeReader,
+}
+
+impl Supervised {
+    fn running(mut self) -> Self {
+        self.started.control.running().unwrap();
+        self
+    }
+
+    /// Waits for the end; gives how it came and what was said.
+    fn end(mut self) -> (Exit, String) {
+        drop(self.input);
+        let mut said = String::new();
+        self.output.read_to_string(&mut said).unwrap();
+        let exit = sys::wait(&self.started.pidfd).unwrap();
+        soon(|| self.supervisor.is_finished());
+        (exit, said)
+    }
+}
+
+/// Launches `program`, answers to it, and gives what it said.
+fn run(names: &[&str], supervision: &Supervision, program: &[&str]) -> String {
+    Filtered::launch(names, program, &[]).supervised(supervision).running().end().1
+}
+
+fn soon(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "this should have become true by now");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn about(name: &str, decide: impl Fn(&Call<'_>) -> Answer + Send + Sync + 'static) -> Supervision {
+    let mut supervision = Supervision::default();
+    supervision.add(name.into(), decide);
+    supervision
+}
+
+/// Both calls that a C library may use to make a directory.
+fn about_directories(decide: impl Fn(&Call<'_>, PathBuf) -> Answer + Send + Sync + 'static) -> Supervision {
+    let decide = Arc::new(decide);
+    let mut supervision = Supervision::default();
+    for (name, index) in [("mkdir", 0), ("mkdirat", 1)] {
+        let decide = Arc::clone(&decide);
+        supervision.add(name.into(), move |call| match call.path(index) {
+            Ok(path) => decide(call, path),
+            Err(error) => error.into(),
+        });
+    }
+    supervision
+}
+
+const DIRECTORIES: [&str; 2] = ["mkdir", "mkdirat"];
+
+/// A directory with the probe, its path, and the arguments of a raw mkdirat of `new` in it.
+struct Place {
+    root: tempfile::TempDir,
+    probe: String,
+    new: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let root = testkit::probe_root().unwrap();
+        let path = |name: &str| root.path().join(name);
+        Self { probe: path("probe").display().to_string(), new: path("tmp/new"), root }
+    }
+
+    /// What the kernel answers to `mkdirat(-100, new, 0700)`.
+    fn mkdirat(&self, supervision: &Supervision) -> String {
+        self.raw(supervision, "mkdirat", &["-100", &format!("@{}", self.new.display()), "448"])
+    }
+
+    fn raw(&self, supervision: &Supervision, call: &str, arguments: &[&str]) -> String {
+        let number = number(call).unwrap().to_string();
+        let program = [&[self.probe.as_str(), "syscall", &number], arguments].concat();
+        run(&[call], supervision, &program).trim_end().to_owned()
+    }
+}
+
+#[test]
+fn each_answer_does_what_it_says() {
+    require!(Seccomp);
+    let place = Place::new();
+    type Make = fn() -> Answer;
+    let table: [(Make, &str); 9] = [
+        (|| Answer::Continue, "0"),
+        (|| Answer::Errno(30), "-30"),
+        (|| Answer::Errno(4095), "-4095"),
+        (|| Answer::Errno(4096), "-1"),
+        (|| Answer::Errno(0), "-1"),
+        (|| Answer::Errno(-30), "-1"),
+        (|| Answer::Value(77), "77"),
+        (|| Answer::Value(-1 << 40), "-1099511627776"),
+        (|| std::io::Error::from_raw_os_error(28).into(), "-28"),
+    ];
+    for (answer, said) in table {
+        assert_eq!(place.mkdirat(&about("mkdirat", move |_| answer())), said);
+        assert_eq!(place.new.exists(), said == "0", "only to continue makes the directory, not {:?}", answer());
+        let _gone = fs::remove_dir(&place.new);
+    }
+}
+
+#[test]
+fn a_decision_learns_who_calls_what() {
+    require!(Seccomp);
+    let place = Place::new();
+    let path = place.new.clone();
+    let (tell, told) = channel();
+    let tell = Mutex::new(tell);
+    let supervision = about("mkdirat", move |call| {
+        let name = (call.name().to_owned(), call.number());
+        let bytes = call.bytes(1, 5).unwrap();
+        let facts = (name, call.args(), call.pid(), call.path(1).unwrap(), bytes, call.is_waiting());
+        tell.lock().unwrap().send(facts).unwrap();
+        Answer::Continue
+    });
+    let program = ["-100".to_owned(), format!("@{}", path.display()), "448".to_owned()];
+    let nr = number("mkdirat").unwrap();
+    let words = [&[place.probe.clone(), "syscall".into(), nr.to_string()], &program[..]].concat();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let process = Filtered::launch(&["mkdirat"], &words, &[]).supervised(&supervision).running();
+    let pid = process.started.pid;
+    assert_eq!(process.end().1, "0\n");
+    let (name, arguments, caller, seen, bytes, waiting) = told.recv().unwrap();
+    assert_eq!((name, caller, seen.as_path(), waiting), (("mkdirat".to_owned(), nr), pid, path.as_path(), true));
+    assert_eq!((arguments[0] as i64, arguments[2]), (-100, 448));
+    assert_eq!(bytes, &path.as_os_str().as_encoded_bytes()[..5]);
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error_of_its_own() {
+    require!(Seccomp);
+    let place = Place::new();
+    let long = |length: usize| format!("@{}", "a".repeat(length));
+    let path_is = |argument: &str| {
+        let (tell, told) = channel();
+        let tell = Mutex::new(tell);
+        let supervision = about("mkdirat", move |call| {
+            tell.lock().unwrap().send(call.path(1).map(|path| path.as_os_str().len()).map_err(|error| error.kind())).unwrap();
+            Answer::Errno(1)
+        });
+        place.raw(&supervision, "mkdirat", &["-100", argument, "448"]);
+        told.recv().unwrap()
+    };
+    assert_eq!(path_is("0"), Err(ErrorKind::Os(14)));
+    assert_eq!(path_is("-1"), Err(ErrorKind::Os(14)));
+    assert_eq!(path_is("buffer"), Ok(0));
+    assert_eq!(path_is(&long(4095)), Ok(4095));
+    assert_eq!(path_is(&long(4096)), Err(ErrorKind::Os(36)));
+
+    let (tell, told) = channel();
+    let tell = Mutex::new(tell);
+    let supervision = about("mkdirat", move |call| {
+        let kind = |result: crate::Result<Vec<u8>>| result.map(|bytes| bytes.len()).map_err(|error| error.kind());
+        let beyond = call.path(6).map_err(|error| error.to_string());
+        let sizes = [0, 4096, 1 << 20, (1 << 20) + 1].map(|length| kind(call.bytes(1, length)));
+        tell.lock().unwrap().send((beyond, sizes)).unwrap();
+        Answer::Errno(1)
+    });
+    place.raw(&supervision, "mkdirat", &["-100", "buffer", "448"]);
+    let (beyond, sizes) = told.recv().unwrap();
+    assert_eq!(beyond, Err("cannot read argument 6 of mkdirat: there are six, from 0".to_owned()));
+    // The buffer is on the probe's stack, which ends well before a mebibyte.
+    assert_eq!(sizes, [Ok(0), Ok(4096), Err(ErrorKind::Os(14)), Err(ErrorKind::Invalid)]);
+}
+
+#[test]
+fn an_error_can_be_handed_on_as_the_answer() {
+    require!(Seccomp);
+    let place = Place::new();
+    let supervision = about_directories(|_, _| Answer::Value(0));
+    assert_eq!(place.raw(&supervision, "mkdirat", &["-100", "0", "448"]), "-14");
+}
+
+#[test]
+fn a_panic_refuses_one_call_and_no_other() {
+    require!(Seccomp, Exists(BUSYBOX));
+    let place = Place::new();
+    let supervision = about_directories(|_, path| {
+        assert!(!path.ends_with("bad"), "a decision that panics");
+        Answer::Continue
+    });
+    let script = format!("cd {}/tmp; mkdir one; mkdir bad; mkdir two; ls", place.root.path().display());
+    let said = run(&DIRECTORIES, &supervision, &[BUSYBOX, "sh", "-c", &script]);
+    assert_eq!(said, "mkdir: can't create directory 'bad': Operation not permitted\none\ntwo\n");
+}
+
+#[test]
+fn each_name_has_its_own_decision_and_the_rest_of_the_filter_has_none() {
+    require!(Seccomp, Exists(BUSYBOX));
+    let place = Place::new();
+    let mut supervision = about_directories(|_, _| Answer::Value(0));
+    for name in ["rmdir", "unlinkat"] {
+        supervision.add(name.into(), |_| Answer::Errno(16));
+    }
+    let script = "mkdir /nowhere/at-all && echo made; rmdir /nowhere; sync";
+    let notified = [&DIRECTORIES[..], &["rmdir", "unlinkat", "sync"]].concat();
+    let said = run(&notified, &supervision, &[BUSYBOX, "sh", "-c", script]);
+    assert_eq!(said, "made\nrmdir: '/nowhere': Device or resource busy\n");
+    // Nobody decides about this one, so it fails as it would without anybody who listens.
+    assert_eq!(run(&["mkdirat", "umask"], &about_directories(|_, _| Answer::Continue), &[&place.probe, "umask"]), "-0046\n");
+}
+
+#[test]
+fn the_caller_gets_a_descriptor_of_this_program() {
+    require!(Seccomp);
+    let place = Place::new();
+    let secret = place.root.path().join("secret");
+    fs::write(&secret, "from outside").unwrap();
+    let supervision = about("openat", move |_| fs::File::open(&secret).map_or_else(Answer::from, Answer::from));
+    assert_eq!(run(&["openat"], &supervision, &[&place.probe, "cat", "/nowhere/at-all"]), "from outside");
+}
+
+#[test]
+fn a_given_descriptor_is_kept_or_closed_at_execution() {
+    require!(Seccomp);
+    let place = Place::new();
+    for (on_exec, expected) in [(OnExec::Keep, 0), (OnExec::Close, 0o2_000_000)] {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let reader = Mutex::new(Some(reader));
+        let supervision = about("openat", move |_| {
+            let reader = reader.lock().unwrap().take().expect("one call");
+            Answer::Descriptor(reader.into(), on_exec)
+        });
+        let process = Filtered::launch(&["openat"], &[&place.probe, "cat", "x"], &[]).supervised(&supervision).running();
+        // The probe has it as its only descriptor beside the standard streams, and waits for what comes through.
+        let path = format!("/proc/{}/fdinfo/3", process.started.pid);
+        soon(|| Path::new(&path).exists());
+        let information = fs::read_to_string(&path).unwrap();
+        let flags = information.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        assert_eq!(u32::from_str_radix(flags, 8).unwrap() & 0o2_000_000, expected);
+        writer.write_all(b"through the pipe").unwrap();
+        drop(writer);
+        assert_eq!(process.end().1, "through the pipe");
+    }
+}
+
+/// Answers by hand what `launch` waits for, as a kernel that lacks a feature would have it answered.
+fn by_hand(filtered: Filtered, answer: impl FnOnce(&Work, u64)) -> String {
+    let Filtered { mut started, listener, input, mut output } = filtered;
+    let (woken, _wake) = std::io::pipe().unwrap();
+    let (listener, decisions) = (Listener::new(listener).unwrap(), Supervision::default().decisions());
+    let work = Work { listener, decisions, woken: Arc::new(woken) };
+    let call = work.listener.receive().unwrap();
+    answer(&work, call.id);
+    drop(input);
+    started.control.running().unwrap();
+    let mut said = String::new();
+    output.read_to_string(&mut said).unwrap();
+    sys::wait(&started.pidfd).unwrap();
+    said
+}
+
+#[test]
+fn a_descriptor_is_given_in_two_steps_where_one_is_not_enough() {
+    require!(Seccomp);
+    let place = Place::new();
+    let launch = || Filtered::launch(&["openat"], &[&place.probe, "cat", "/nowhere"], &[]);
+    let passwd = fs::File::open(place.root.path().join("etc/passwd")).unwrap();
+    // Linux 5.9 to 5.13 answer thus to SECCOMP_ADDFD_FLAG_SEND.
+    let said = by_hand(launch(), |work, id| work.settle(id, passwd.as_fd(), 0, Err(Errno::EINVAL)));
+    assert_eq!(said, fs::read_to_string(place.root.path().join("etc/passwd")).unwrap());
+    // A caller that has no room learns it.
+    let said = by_hand(launch(), |work, id| work.settle(id, passwd.as_fd(), 0, Err(Errno::EMFILE)));
+    assert_eq!(said, "probe: cat: errno 24\n");
+}
+
+#[test]
+fn the_execution_of_the_program_is_a_call_like_any_other() {
+    require!(Seccomp);
+    let place = Place::new();
+    let probe = PathBuf::from(&place.probe);
+    let supervision = about("execve", move |call| match call.path(0) {
+        Ok(path) if path == probe => Answer::Continue,
+        _ => Answer::Errno(13),
+    });
+    assert_eq!(run(&["execve"], &supervision, &[&place.probe, "hostname"]).trim_end(), testkit::host_name().unwrap());
+    let mut refused = Filtered::launch(&["execve"], &["/bin/true"], &[]).supervised(&supervision);
+    assert_eq!(refused.started.control.running(), Err(Failure { step: 5, errno: Errno::EACCES }));
+    refused.end();
+}
+
+#[test]
+fn without_anybody_who_answers_calls_fail_at_once() {
+    require!(Seccomp, Exists(BUSYBOX));
+    let place = Place::new();
+    let script = format!("cd {}/tmp; mkdir one; read go; mkdir two", place.root.path().display());
+    let (tell, told) = channel();
+    let tell = Mutex::new(tell);
+    let supervision = about_directories(move |_, path| {
+        tell.lock().unwrap().send(path).unwrap();
+        Answer::Continue
+    });
+    let process = Filtered::launch(&DIRECTORIES, &[BUSYBOX, "sh", "-c", &script], &[]).supervised(&supervision).running();
+    let Supervised { started, supervisor, mut input, mut output } = process;
+    assert_eq!(told.recv().unwrap(), Path::new("one"));
+    drop(supervisor);
+    input.write_all(b"\n").unwrap();
+    let mut said = String::new();
+    output.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "mkdir: can't create directory 'two': Function not implemented\n");
+    sys::wait(&started.pidfd).unwrap();
+    assert!(place.root.path().join("tmp/one").exists());
+}
+
+#[test]
+fn a_decision_that_is_being_made_is_waited_for() {
+    require!(Seccomp);
+    let place = Place::new();
+    let (begun, begin) = channel();
+    let (go_on, wait) = channel::<()>();
+    let (begun, wait) = (Mutex::new(begun), Mutex::new(wait));
+    let supervision = about("mkdirat", move |_| {
+        begun.lock().unwrap().send(()).unwrap();
+        wait.lock().unwrap().recv().unwrap();
+        Answer::Value(5)
+    });
+    let new = format!("@{}", place.new.display());
+    let number = number("mkdirat").unwrap().to_string();
+    let program = [place.probe.as_str(), "syscall", &number, "-100", &new, "448"];
+    let process = Filtered::launch(&["mkdirat"], &program, &[]).supervised(&supervision).running();
+    begin.recv().unwrap();
+    let Supervised { started, supervisor, input: _, mut output } = process;
+    let dropping = std::thread::spawn(move || drop(supervisor));
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(!dropping.is_finished(), "dropped in the middle of a decision");
+    go_on.send(()).unwrap();
+    dropping.join().unwrap();
+    let mut said = String::new();
+    output.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "5\n");
+    sys::wait(&started.pidfd).unwrap();
+}
+
+#[test]
+fn a_decision_may_drop_its_own_supervisor() {
+    require!(Seccomp);
+    let place = Place::new();
+    let own: Arc<Mutex<Option<Supervisor>>> = Arc::default();
+    let (ready, wait) = channel();
+    let (inner, wait) = (Arc::clone(&own), Mutex::new(wait));
+    let supervision = about("mkdirat", move |_| {
+        wait.lock().unwrap().recv().unwrap();
+        drop(inner.lock().unwrap().take().expect("one call"));
+        Answer::Value(6)
+    });
+    let new = format!("@{}", place.new.display());
+    let number = number("mkdirat").unwrap().to_string();
+    let program = [place.probe.as_str(), "syscall", &number, "-100", &new, "448"];
+    let process = Filtered::launch(&["mkdirat"], &program, &[]).supervised(&supervision).running();
+    let Supervised { started, supervisor, input: _, mut output } = process;
+    *own.lock().unwrap() = Some(supervisor);
+    ready.send(()).unwrap();
+    let mut said = String::new();
+    output.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "6\n");
+    sys::wait(&started.pidfd).unwrap();
+}
+
+/// Kills the caller by its number, which is its own as long as it waits, and waits until that has happened.
+fn kill(call: &Call<'_>) {
+    assert!(call.is_waiting());
+    let pidfd = sys::pidfd_open(call.pid()).unwrap();
+    sys::send_signal(pidfd.as_fd(), 9).unwrap();
+    soon(|| !call.is_waiting());
+}
+
+#[test]
+fn an_answer_to_a_caller_that_was_killed_reaches_nobody() {
+    require!(Seccomp, Exists(BUSYBOX));
+    let place = Place::new();
+    let (tell, told): (_, Receiver<_>) = channel();
+    let tell = Mutex::new(tell);
+    let supervision = about_directories(move |call, path| {
+        if path.ends_with("two") {
+            return Answer::Continue;
+        }
+        kill(call);
+        let index = usize::from(call.name() == "mkdirat");
+        let errors = [call.path(index).map(drop), call.bytes(index, 4).map(drop)];
+        tell.lock().unwrap().send(errors.map(|error| error.map_err(|error| error.kind()))).unwrap();
+        match path.file_name().and_then(|name| name.to_str()) {
+            Some("value") => Answer::Value(0),
+            Some("descriptor") => Answer::from(OwnedFd::from(std::io::pipe().unwrap().0)),
+            _ => Answer::Continue,
+        }
+    });
+    // Each caller is a child of the shell, which says how it ended, and tries again with another one.
+    let make = |name: &str| format!("mkdir {name} & wait $!; echo {name} $?;");
+    let script = ["continue", "value", "descriptor", "two"].map(make).concat();
+    let script = format!("cd {}/tmp; {script} ls", place.root.path().display());
+    let said = run(&DIRECTORIES, &supervision, &[BUSYBOX, "sh", "-c", &script]);
+    let lines: Vec<&str> = said.lines().filter(|line| !line.contains("Killed")).collect();
+    assert_eq!(lines, ["continue 137", "value 137", "descriptor 137", "two 0", "two"]);
+    for _ in 0..3 {
+        assert_eq!(told.recv().unwrap(), [Err(ErrorKind::State), Err(ErrorKind::State)]);
+    }
+}
+
+#[test]
+fn many_callers_in_many_processes_get_each_their_own_answer() {
+    require!(Seccomp, Exists(BUSYBOX));
+    let place = Place::new();
+    let asked = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&asked);
+    // Directories that end in 3 are refused.
+    let supervision = about_directories(move |_, path| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        if path.to_string_lossy().ends_with('3') { Answer::Errno(1) } else { Answer::Continue }
+    });
+    let script = "cd $0; for p in 1 2 3 4 5 6 7 8; do (for n in 1 2 3 4 5; do mkdir $p-$n 2>&-; done) & done; wait";
+    let directory = place.root.path().join("tmp");
+    run(&DIRECTORIES, &supervision, &[BUSYBOX, "sh", "-c", script, directory.to_str().unwrap()]);
+    let mut made: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    made.sort();
+    let expected = (1..=8).flat_map(|p| [1, 2, 4, 5].map(|n| format!("{p}-{n}").into()));
+    assert_eq!(made, expected.collect::<Vec<std::ffi::OsString>>());
+    assert_eq!(asked.load(Ordering::Relaxed), 40);
+}
+
+const INSIDE: &str = "KEELBOX_NOTIFY_INSIDE";
+
+/// What [`many_threads_of_one_process_get_each_their_own_answer`] launches: this test program, with a directory in its environment.
+#[test]
+#[ignore = "runs inside another test"]
+fn many_threads() {
+    let directory = PathBuf::from(std::env::var_os(INSIDE).expect("run by the other test"));
+    std::thread::scope(|scope| {
+        for thread in 0..16 {
+            let directory = &directory;
+            scope.spawn(move || {
+                for round in 0..25 {
+                    let made = fs::create_dir(directory.join(format!("{thread}-{round}")));
+                    let errno = made.err().and_then(|error| error.raw_os_error());
+                    // Each answer is a number of its own, so that a mix-up shows.
+                    assert_eq!(errno, Some(1000 + thread * 25 + round));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn many_threads_of_one_process_get_each_their_own_answer() {
+    require!(Seccomp);
+    let place = Place::new();
+    let supervision = about_directories(|_, path| {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let (thread, round) = name.split_once('-').unwrap();
+        Answer::Errno(1000 + thread.parse::<i32>().unwrap() * 25 + round.parse::<i32>().unwrap())
+    });
+    let program = std::env::current_exe().unwrap();
+    let name = testkit::test_name!().rsplit_once("::").unwrap().0.to_owned() + "::many_threads";
+    let program = [program.to_str().unwrap(), "--exact", &name, "--ignored", "--nocapture"];
+    let environment = [format!("{INSIDE}={}", place.root.path().display())];
+    let (exit, said) = Filtered::launch(&DIRECTORIES, &program, &environment).supervised(&supervision).running().end();
+    assert!(exit.code == Some(0) && said.contains("1 passed"), "{exit:?}: {said}");
+}
+
+#[test]
+fn an_ordinary_user_decides_about_programs_of_its_own() {
+    require!(Seccomp, OrdinaryUser);
+    testkit::as_user!();
+    let place = Place::new();
+    let allowed = place.new.clone();
+    let decide = move |_: &Call<'_>, path| if path == allowed { Answer::Continue } else { Answer::Errno(1) };
+    let supervision = about_directories(decide);
+    assert_eq!(place.mkdirat(&supervision), "0");
+    assert_eq!(place.raw(&supervision, "mkdirat", &["-100", "@/tmp/other", "448"]), "-1");
+}
+
+#[test]
+fn what_is_no_listener_or_no_system_call_is_refused() {
+    let null = || OwnedFd::from(fs::File::open("/dev/null").unwrap());
+    let error = Supervisor::start(null(), &about("mkdrat", |_| Answer::Continue)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    // A file that is always readable and no listener: the thread ends instead of turning in circles.
+    let supervisor = Supervisor::start(null(), &about("mkdirat", |_| Answer::Continue)).unwrap();
+    soon(|| supervisor.is_finished());
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    require!(Seccomp);
+    testkit::alone!();
+    let place = Place::new();
+    let supervision = about("mkdirat", |_| Answer::Errno(1));
+    // The first launch makes the stage and the thread that clones, for good.
+    assert_eq!(place.mkdirat(&supervision), "-1");
+    let leaks = testkit::LeakCheck::begin();
+    for _ in 0..10 {
+        assert_eq!(place.mkdirat(&supervision), "-1");
+    }
+    leaks.check();
+}

@@ -1,0 +1,137 @@
+//! A container as the list of what is asked of the kernel. Pure data: shown, compared, and made without any privilege.
+
+mod namespaces;
+mod program;
+mod run;
+
+use std::fmt;
+
+use keelbox_cgroups::Limits;
+use keelbox_launch::{Failure, OwnedStep, Slot, Step};
+
+use crate::error::{Error, ErrorKind};
+
+pub(crate) use namespaces::{kind as namespace_kind, oci_kind, refused as namespaces_refused};
+pub(crate) use program::{Filter, Program, execution, first_steps, last_steps, set_variable, terminal_steps};
+pub(crate) use run::{Streams, root_plan, run, run_with};
+
+/// A container as the list of what is asked of the kernel, in order.
+///
+/// ```
+/// use keelbox::Container;
+/// let plan = Container::from_rootfs("/").args(["/bin/true"]).build()?.plan()?;
+/// println!("{plan}");
+/// println!("{}", plan.explain());
+/// # Ok::<(), keelbox::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    pub(crate) namespaces: keelbox_namespaces::Plan,
+    pub(crate) limits: Limits,
+    pub(crate) grouped: bool,
+    pub(crate) steps: Vec<OwnedStep>,
+    /// The first descriptor number that the program does not see.
+    pub(crate) reserve: u32,
+}
+
+impl Plan {
+    /// The steps, each naming one thing the kernel is asked to do.
+    #[must_use]
+    pub fn steps(&self) -> &[OwnedStep] {
+        &self.steps
+    }
+
+    /// The same as [`Display`](fmt::Display), with a sentence after each step that says why it is there.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        let mut text = self.heading();
+        for (index, step) in self.steps.iter().enumerate() {
+            text.push_str(&format!("{:3}. {step}\n     {}\n", index + 1, step.explain()));
+        }
+        text
+    }
+
+    fn heading(&self) -> String {
+        let kinds = keelbox_namespaces::NamespaceSet::from_flags(self.namespaces.clone_flags() as u32);
+        let kinds: Vec<String> = kinds.iter().map(|kind| kind.to_string()).collect();
+        let mut text = match kinds.as_slice() {
+            [] => "clone the stage into the caller's namespaces\n".to_owned(),
+            kinds => format!("clone the stage into new namespaces: {}\n", kinds.join(", ")),
+        };
+        if !self.limits.is_empty() || self.grouped {
+            text.push_str("in a control group of its own\n");
+        }
+        text
+    }
+
+    /// The sentence about a step that failed.
+    pub(crate) fn sentence(&self, failure: Failure) -> Error {
+        step_error(&self.steps, failure)
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.heading())?;
+        for (index, step) in self.steps.iter().enumerate() {
+            writeln!(f, "{:3}. {step}", index + 1)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the stage could not do, in one sentence: `cannot mount proc on /proc (step 14 of 37): Operation not permitted`.
+pub(crate) fn step_error(steps: &[OwnedStep], failure: Failure) -> Error {
+    use keelbox_launch::Errno;
+    let Some(step) = steps.get(failure.step as usize) else {
+        return Error::os("cannot talk to the stage", failure.errno);
+    };
+    let (number, count) = (failure.step + 1, steps.len());
+    if let Step::Exec { arguments, .. } = step {
+        return execution_error(arguments, failure.errno);
+    }
+    let error = Error::os(format!("cannot {step} (step {number} of {count})"), failure.errno);
+    match (step, failure.errno) {
+        (Step::Tree { .. } | Step::Open { .. } | Step::WorkingDirectory { .. }, Errno::ENOENT | Errno::ENOTDIR) => {
+            error.with_kind(ErrorKind::NotFound)
+        }
+        _ => error,
+    }
+}
+
+/// In the words that container engines look for.
+fn execution_error(arguments: &[u8], errno: keelbox_launch::Errno) -> Error {
+    use keelbox_launch::Errno;
+    let name = arguments.split(|byte| *byte == 0).next().unwrap_or_default();
+    let name = String::from_utf8_lossy(name).into_owned();
+    let attempt = format!("cannot execute {name}");
+    match errno {
+        Errno::ENOENT if !name.contains('/') => {
+            Error::from_part(ErrorKind::NotFound, attempt, Words("executable file not found in $PATH"))
+        }
+        Errno::ENOENT | Errno::ENOTDIR => {
+            let error = Error::from_part(ErrorKind::NotFound, attempt, Words("no such file or directory"));
+            error.with_hint("a script or a dynamic program is missing its interpreter, or the file itself is not there")
+        }
+        Errno::EACCES => Error::from_part(ErrorKind::NotExecutable, attempt, Words("permission denied")),
+        Errno::ENOEXEC => Error::from_part(ErrorKind::NotExecutable, attempt, Words("exec format error")),
+        errno => Error::os(attempt, errno),
+    }
+}
+
+/// A cause in fixed words.
+#[derive(Debug)]
+struct Words(&'static str);
+
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Words {}
+
+/// The slots that the host fills, in order.
+pub(crate) fn slots(first: usize) -> impl Iterator<Item = Slot> {
+    (first..).map(|index| Slot(u16::try_from(index).unwrap_or(u16::MAX)))
+}

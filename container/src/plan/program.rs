@@ -1,0 +1,164 @@
+//! Plans the last part of every launch: what the program may do, who it is, its streams, and its execution. Pure.
+//!
+//! The order is the kernel's: what needs privilege comes before the ids change, the bounding set before the capabilities, the
+//! filter last. `create`, `run` and `exec` share it.
+
+use keelbox_launch::{OwnedStep, Slot, Step, list, text};
+use oci_spec::runtime as oci;
+
+use crate::capabilities::{ALL, mask};
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::Host;
+use crate::terminal::Terminal;
+
+/// What the planner is told about the program, beside its OCI description.
+#[derive(Clone, Debug)]
+pub(crate) struct Program<'a> {
+    pub(crate) process: &'a oci::Process,
+    pub(crate) terminal: Option<Terminal>,
+    /// Slots of standard streams that are not inherited, with the number each becomes.
+    pub(crate) streams: Vec<(Slot, u32)>,
+    pub(crate) filter: Option<Filter>,
+    /// The signal that ends the program when the host program ends.
+    pub(crate) dies: Option<u32>,
+    /// A step that waits until the thread which cloned the stage has ended.
+    pub(crate) waits_for_parent: bool,
+}
+
+/// A system call filter, compiled.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Filter {
+    pub(crate) flags: u32,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The steps that must come before the stage closes itself and gives up the host's `/proc`.
+pub(crate) fn first_steps(process: &oci::Process) -> Vec<OwnedStep> {
+    let score = process.oom_score_adj().map(|score| Step::Write {
+        directory: Slot::NONE,
+        path: text("/proc/self/oom_score_adj"),
+        data: score.to_string().into_bytes(),
+    });
+    score.into_iter().collect()
+}
+
+/// The steps from the finished root to the execution of the program.
+pub(crate) fn last_steps(program: &Program<'_>, host: &Host) -> Result<Vec<OwnedStep>> {
+    let process = program.process;
+    let mut steps = resources(process);
+    let no_new_privileges = process.no_new_privileges().unwrap_or(false);
+    steps.push(Step::Umask { mask: process.user().umask().unwrap_or(0o022) });
+    steps.push(Step::WorkingDirectory { path: text(process.cwd()), create: 0 });
+    let sets = Sets::of(process, host);
+    steps.push(Step::Bounding { keep: sets.bounding | !host.bounding });
+    let filter = program.filter.as_ref().map(|filter| Step::Seccomp { flags: filter.flags, filter: filter.bytes.clone() });
+    if !no_new_privileges {
+        steps.extend(filter.clone());
+    }
+    steps.extend(identity(process, host));
+    let Sets { effective, permitted, inheritable, ambient, .. } = sets;
+    steps.push(Step::Capabilities { effective, permitted, inheritable, ambient });
+    if no_new_privileges {
+        steps.push(Step::NoNewPrivileges {});
+    }
+    steps.extend(program.streams.iter().map(|(slot, number)| Step::Descriptor { slot: *slot, number: *number }));
+    steps.push(Step::Signals {});
+    if program.waits_for_parent {
+        steps.push(Step::Wait { what: keelbox_launch::Wait::Parent, listener: Slot::NONE });
+    }
+    steps.extend(program.dies.map(|signal| Step::Dies { signal }));
+    if no_new_privileges {
+        steps.extend(filter);
+    }
+    steps.push(execution(process)?);
+    Ok(steps)
+}
+
+/// A session of its own, and a terminal if one is wanted: made while the root can still be written to, for `/dev/console`.
+pub(crate) fn terminal_steps(program: &Program<'_>, console: u32) -> Vec<OwnedStep> {
+    let mut steps = vec![Step::Session {}];
+    if let Some(Terminal { rows, columns }) = program.terminal {
+        let user = program.process.user().uid();
+        steps.push(Step::Terminal { console, rows: rows.into(), columns: columns.into(), user });
+    }
+    steps
+}
+
+fn resources(process: &oci::Process) -> Vec<OwnedStep> {
+    let limits = process.rlimits().iter().flatten();
+    let mut steps: Vec<OwnedStep> = limits
+        .map(|limit| Step::ResourceLimit { resource: limit.typ() as u32, soft: limit.soft(), hard: limit.hard() })
+        .collect();
+    if let Some(priority) = process.io_priority() {
+        let class = match priority.class() {
+            oci::IOPriorityClass::IoprioClassRt => 1,
+            oci::IOPriorityClass::IoprioClassBe => 2,
+            oci::IOPriorityClass::IoprioClassIdle => 3,
+        };
+        steps.push(Step::IoPriority { value: class << 13 | priority.priority() as u32 & 0x1fff });
+    }
+    steps
+}
+
+fn identity(process: &oci::Process, host: &Host) -> Vec<OwnedStep> {
+    let user = process.user();
+    let groups = user.additional_gids().as_deref().unwrap_or_default();
+    let mut steps = Vec::new();
+    if host.may_set_groups {
+        steps.push(Step::Groups { list: groups.iter().flat_map(|group| group.to_ne_bytes()).collect() });
+    }
+    steps.push(Step::Ids { user: user.uid(), group: user.gid() });
+    steps
+}
+
+/// The five capability sets as masks.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Sets {
+    bounding: u64,
+    effective: u64,
+    permitted: u64,
+    inheritable: u64,
+    ambient: u64,
+}
+
+impl Sets {
+    /// Without any mention of capabilities the program keeps what the caller has.
+    fn of(process: &oci::Process, host: &Host) -> Self {
+        let Some(named) = process.capabilities() else {
+            let all = ALL & host.bounding;
+            let own = if process.user().uid() == 0 { all } else { 0 };
+            return Self { bounding: all, effective: own, permitted: own, inheritable: 0, ambient: 0 };
+        };
+        Self {
+            bounding: mask(named.bounding()),
+            effective: mask(named.effective()),
+            permitted: mask(named.permitted()),
+            inheritable: mask(named.inheritable()),
+            ambient: mask(named.ambient()),
+        }
+    }
+}
+
+/// Where the program is looked for, as `execvp(3)` does: a name without a slash in every directory of the container's `PATH`.
+pub(crate) fn execution(process: &oci::Process) -> Result<OwnedStep> {
+    let arguments = process.args().as_deref().unwrap_or_default();
+    let name = arguments.first().filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| Error::new(ErrorKind::Invalid, "no program is named to run"))?;
+    let environment = process.env().as_deref().unwrap_or_default();
+    let paths = if name.contains('/') { vec![name.clone()] } else { candidates(name, environment) };
+    Ok(Step::Exec { paths: list(paths), arguments: list(arguments), environment: list(environment) })
+}
+
+fn candidates(name: &str, environment: &[String]) -> Vec<String> {
+    const DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let path = environment.iter().rev().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or(DEFAULT);
+    let directories = path.split(':').map(|directory| if directory.is_empty() { "." } else { directory });
+    directories.map(|directory| format!("{}/{name}", directory.trim_end_matches('/'))).collect()
+}
+
+/// Sets one variable of the environment, in the place of an earlier one of that name.
+pub(crate) fn set_variable(process: &mut oci::Process, name: &str, value: &str) {
+    let environment = process.env_mut().get_or_insert_with(Vec::new);
+    environment.retain(|existing| existing.split('=').next() != Some(name));
+    environment.push(format!("{name}={value}"));
+}

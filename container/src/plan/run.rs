@@ -1,0 +1,239 @@
+//! The planner of a new container: namespaces, root file system, program. Pure.
+
+use std::path::Path;
+
+use keelbox_launch::{OwnedStep, Slot, Step, text};
+use keelbox_mounts::{
+    Defaults, Device, DeviceKind, InnerPath, Mount, Pivot, Propagation, Reach, RootPlan, RootSource, SlotAllocator, Upper,
+};
+use keelbox_namespaces::Kind;
+use keelbox_runtime_spec::sysctl;
+use oci_spec::runtime as oci;
+
+use super::{Plan, Program, first_steps, last_steps, namespace_kind, terminal_steps};
+use crate::built::Built;
+use crate::changes::Kept;
+use crate::error::{Error, ErrorKind, Result};
+use crate::profile::Profile;
+use crate::spec::{self, Spec};
+use crate::stdio::Stdio;
+
+/// Which standard streams are not inherited, and how many further descriptors the program gets.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Streams {
+    redirected: [bool; 3],
+    further: usize,
+}
+
+impl Streams {
+    pub(crate) fn of(stdio: &[Stdio; 3], further: usize) -> Self {
+        let [input, output, errors] = stdio;
+        Self { redirected: [input.is_redirected(), output.is_redirected(), errors.is_redirected()], further }
+    }
+
+    /// How many slots they take, from the first on.
+    pub(crate) fn count(&self) -> usize {
+        self.redirected.iter().filter(|redirected| **redirected).count() + self.further
+    }
+
+    /// Each slot with the number that it becomes.
+    pub(crate) fn numbered(&self) -> Vec<(Slot, u32)> {
+        let standard = (0u32..).zip(self.redirected).filter_map(|(number, redirected)| redirected.then_some(number));
+        let numbers = standard.chain(3..3 + self.further as u32);
+        super::slots(0).zip(numbers).collect()
+    }
+
+    /// The first number that the program does not see.
+    pub(crate) fn reserve(&self) -> u32 {
+        3 + self.further as u32
+    }
+}
+
+/// Plans a run of `built`.
+pub(crate) fn run(built: &Built, streams: &Streams, kept: Option<&Kept>) -> Result<Plan> {
+    let mut allocator = SlotAllocator::default();
+    run_with(built, streams, kept, &mut allocator, |root, slots| root.plan(slots))
+}
+
+/// Plans a run whose root is put together by `assemble`, which may take slots of its own first.
+pub(crate) fn run_with(
+    built: &Built,
+    streams: &Streams,
+    kept: Option<&Kept>,
+    allocator: &mut SlotAllocator,
+    assemble: impl FnOnce(&RootPlan, &mut SlotAllocator) -> Result<keelbox_mounts::PlannedRoot, keelbox_mounts::Error>,
+) -> Result<Plan> {
+    let (spec, host) = (&built.spec, &built.host);
+    let process = spec.oci.process().as_ref();
+    let process = process.ok_or_else(|| Error::new(ErrorKind::Invalid, "no program is named to run"))?;
+    let first = Slot(streams.count() as u16);
+    let namespaces = super::namespaces::namespaces(&spec.oci, host, first)?;
+    let filled = streams.count() + namespaces.joins().len();
+    *allocator = SlotAllocator::new(Slot(filled as u16));
+    let root = root_plan(spec, kept)?;
+    let root = assemble(&root, allocator).map_err(refused)?;
+    let program = Program {
+        process,
+        terminal: spec.terminal,
+        streams: streams.numbered(),
+        filter: built.filter.clone(),
+        dies: (!spec.detached).then_some(9),
+        waits_for_parent: built.seated,
+    };
+    let mut steps = first_steps(process);
+    steps.extend(namespaces.steps().iter().cloned());
+    steps.extend(kernel_parameters(spec, allocator)?);
+    steps.extend(root.steps);
+    steps.extend(terminal_steps(&program, 1));
+    steps.extend(working_directory(spec, process));
+    steps.extend(root.finish);
+    steps.extend(last_steps(&program, host)?);
+    let (limits, grouped, reserve) = (spec.limits.clone(), spec.grouped, streams.reserve());
+    Ok(Plan { namespaces, limits, grouped, steps, reserve })
+}
+
+fn refused(error: keelbox_mounts::Error) -> Error {
+    use keelbox_mounts::ErrorKind as Kind;
+    let kind = match error.kind() {
+        Kind::NotFound => ErrorKind::NotFound,
+        Kind::Unsupported => ErrorKind::Unsupported,
+        _ => ErrorKind::Invalid,
+    };
+    Error::from_part(kind, "cannot plan the root file system", error)
+}
+
+/// The image's working directory is made if it is missing; one that the caller named must be there.
+fn working_directory(spec: &Spec, process: &oci::Process) -> Option<OwnedStep> {
+    let made = !spec.directory_given && spec.profile != Profile::Exact && process.cwd() != Path::new("/");
+    made.then(|| Step::Directory { path: text(process.cwd()), mode: 0o755 })
+}
+
+/// Kernel parameters are written through a procfs that nobody else sees: files below `/proc` could be covered by a mount.
+fn kernel_parameters(spec: &Spec, allocator: &mut SlotAllocator) -> Result<Vec<OwnedStep>> {
+    let Some(linux) = spec.oci.linux().as_ref() else { return Ok(Vec::new()) };
+    let mut parameters: Vec<_> = linux.sysctl().iter().flatten().collect();
+    if parameters.is_empty() {
+        return Ok(Vec::new());
+    }
+    parameters.sort();
+    let directory = allocator.allocate().map_err(refused)?;
+    let options = Vec::new();
+    let mut steps = vec![Step::FileSystem { kind: text("proc"), options, set: 14, directory: Slot::NONE, out: directory }];
+    for (name, value) in parameters {
+        let refused = |why| Error::new(ErrorKind::Invalid, format!("cannot set the kernel parameter {name:?}: it {why}"));
+        let key = sysctl::Key::parse(name).map_err(refused)?;
+        if !has(linux, namespace_kind(key.namespace())) {
+            let why = format!("belongs to a {} namespace, and the container has none of its own", namespace_kind(key.namespace()));
+            return Err(refused(why));
+        }
+        let path = text(Path::new("sys").join(key.file()));
+        steps.push(Step::Write { directory, path, data: value.clone().into_bytes() });
+    }
+    Ok(steps)
+}
+
+/// The root file system that `spec` describes.
+pub(crate) fn root_plan(spec: &Spec, kept: Option<&Kept>) -> Result<RootPlan> {
+    let empty = oci::Linux::default();
+    let linux = spec.oci.linux().as_ref().unwrap_or(&empty);
+    let mut root = RootPlan::new(source(spec, kept)?);
+    root = match spec.profile {
+        Profile::Exact => root,
+        Profile::Trusted => root.defaults(Defaults::Trusted),
+        Profile::Ordinary => root.defaults(Defaults::Container),
+        Profile::Hostile => root.defaults(Defaults::Hostile),
+    };
+    if has(linux, Kind::User) {
+        root = root.user_namespace();
+        root = root.terminal_group(maps_terminal_group(linux).then_some(5));
+    }
+    if !has(linux, Kind::Net) {
+        root = root.host_network();
+    }
+    for mount in spec.oci.mounts().iter().flatten() {
+        root = root.mount(container_mount(mount)?);
+    }
+    for device in linux.devices().iter().flatten() {
+        root = root.device(container_device(device)?);
+    }
+    for path in linux.masked_paths().iter().flatten().chain(&spec.masked) {
+        root = root.masked(InnerPath::new(path).map_err(refused)?);
+    }
+    for path in linux.readonly_paths().iter().flatten() {
+        root = root.read_only_path(InnerPath::new(path).map_err(refused)?);
+    }
+    for file in &spec.files {
+        root = root.file(InnerPath::new(&file.path).map_err(refused)?, file.content.clone(), file.mode);
+    }
+    if spec.oci.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false)) {
+        root = root.read_only();
+    }
+    if let Some(word) = linux.rootfs_propagation() {
+        let (kind, reach) = propagation(word)?;
+        root = root.propagation(kind, reach);
+    }
+    Ok(root.pivot(Pivot::Pivot))
+}
+
+/// Whether the container has a namespace of this kind that is not the host's.
+fn has(linux: &oci::Linux, kind: Kind) -> bool {
+    linux.namespaces().iter().flatten().any(|namespace| namespace_kind(namespace.typ()) == kind)
+}
+
+fn source(spec: &Spec, kept: Option<&Kept>) -> Result<RootSource> {
+    let layers = match &spec.root {
+        spec::RootSource::Directory(directory) if kept.is_none() => return Ok(RootSource::Directory(directory.clone())),
+        spec::RootSource::Directory(directory) => std::slice::from_ref(directory),
+        spec::RootSource::Layers { layers, .. } => layers,
+        spec::RootSource::Image(_) => return Err(Error::new(ErrorKind::State, "the image is not unpacked")),
+    };
+    let upper = match (kept, &spec.root) {
+        (Some(kept), _) => Upper::Directories { upper: kept.upper(), work: kept.path().join("work") },
+        (None, spec::RootSource::Layers { bytes, .. }) => Upper::Memory { bytes: *bytes },
+        (None, _) => Upper::Memory { bytes: None },
+    };
+    // Images name their layers from the bottom, overlayfs from the top.
+    Ok(RootSource::Overlay { lowers: layers.iter().rev().cloned().collect(), upper })
+}
+
+fn maps_terminal_group(linux: &oci::Linux) -> bool {
+    let mut maps = linux.gid_mappings().iter().flatten().peekable();
+    maps.peek().is_none() || maps.any(|map| (map.container_id()..map.container_id().saturating_add(map.size())).contains(&5))
+}
+
+fn container_mount(mount: &oci::Mount) -> Result<Mount> {
+    let options: &[String] = mount.options().as_deref().unwrap_or_default();
+    if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
+        let target = mount.destination().display();
+        return Err(Error::new(ErrorKind::Unsupported, format!("cannot mount {target}: mounts with id maps of their own are not supported yet")));
+    }
+    let (kind, source) = (mount.typ().as_deref(), mount.source().as_deref());
+    Mount::oci(mount.destination(), kind, source, options).map_err(refused)
+}
+
+fn container_device(device: &oci::LinuxDevice) -> Result<Device> {
+    let kind = match device.typ() {
+        oci::LinuxDeviceType::B => DeviceKind::Block,
+        oci::LinuxDeviceType::P => DeviceKind::Pipe,
+        _ => DeviceKind::Character,
+    };
+    let number = |value: i64| u32::try_from(value).map_err(|_| Error::new(ErrorKind::Invalid, format!("{value} is no device number")));
+    let made = Device::new(device.path(), kind, number(device.major())?, number(device.minor())?).map_err(refused)?;
+    let made = made.mode(device.file_mode().unwrap_or(0o666));
+    Ok(made.owner(device.uid().unwrap_or(0), device.gid().unwrap_or(0)))
+}
+
+fn propagation(word: &str) -> Result<(Propagation, Reach)> {
+    let (kind, reach) = match word.strip_prefix('r') {
+        Some(kind) => (kind, Reach::Tree),
+        None => (word, Reach::Mount),
+    };
+    let kind = match kind {
+        "private" => Propagation::Private,
+        "slave" => Propagation::Slave,
+        "shared" => Propagation::Shared,
+        "unbindable" => Propagation::Unbindable,
+        _ => return Err(Error::new(ErrorKind::Invalid, format!("there is no mount propagation {word:?}"))),
+    };
+    Ok((kind, reach))
+}

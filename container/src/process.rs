@@ -1,0 +1,302 @@
+//! A running container: waiting, signals, streams, and the end.
+
+use std::io::{PipeReader, PipeWriter};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use keelbox_cgroups::{Limits, Stats};
+use keelbox_launch::sys::{self, Exit};
+
+use crate::control_group::{ControlGroup, cannot};
+use crate::error::{Error, ErrorKind, Result};
+use crate::exec::{Exec, Inside};
+use crate::exit::{ExitStatus, Reason, Usage};
+use crate::feeder::Feeder;
+use crate::poll;
+use crate::signal::Signal;
+use crate::terminal::Tty;
+
+/// A running container, or a program that was executed in one: [`std::process::Child`] with more to say.
+///
+/// Dropping it kills the container, unless it was started [detached](crate::Container::detached). The container also ends when
+/// the program that started it ends, however that happens.
+#[derive(Debug)]
+pub struct Process {
+    /// The writing end of standard input, if it was piped.
+    pub stdin: Option<PipeWriter>,
+    /// The reading end of standard output, if it was piped.
+    pub stdout: Option<PipeReader>,
+    /// The reading end of standard error, if it was piped.
+    pub stderr: Option<PipeReader>,
+    pub(crate) life: Life,
+}
+
+/// What a process handle holds besides the streams.
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) pid: u32,
+    pub(crate) begun: Instant,
+    pub(crate) time_limit: Option<Duration>,
+    pub(crate) group: Option<ControlGroup>,
+    pub(crate) terminal: Option<Tty>,
+    pub(crate) inside: Inside,
+    pub(crate) feeder: Option<Feeder>,
+    pub(crate) detached: bool,
+    pub(crate) status: Option<ExitStatus>,
+    pub(crate) over_time: bool,
+    pub(crate) supervisor: Option<crate::notify::Supervisor>,
+}
+
+impl Process {
+    /// The process id as this program sees it. For showing: use [`signal`](Self::signal) and [`wait`](Self::wait), which cannot
+    /// hit another process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.life.pid
+    }
+
+    /// The host's side of the terminal, if the program has one.
+    #[must_use]
+    pub fn terminal(&self) -> Option<Tty> {
+        self.life.terminal.clone()
+    }
+
+    /// Waits for the program to end, however long that takes but no longer than its time limit. Closes standard input first.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's answer; [`ErrorKind::State`] if somebody else has reaped the process and the kernel does not remember how
+    /// it ended (before Linux 6.15).
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        drop(self.stdin.take());
+        loop {
+            if let Some(status) = self.wait_until(None)? {
+                return Ok(status);
+            }
+        }
+    }
+
+    /// As [`wait`](Self::wait), but gives up after `patience`: then the program still runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn wait_timeout(&mut self, patience: Duration) -> Result<Option<ExitStatus>> {
+        self.wait_until(Some(Instant::now() + patience))
+    }
+
+    /// How the program ended, if it has.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        self.wait_until(Some(Instant::now()))
+    }
+
+    fn wait_until(&mut self, until: Option<Instant>) -> Result<Option<ExitStatus>> {
+        if let Some(status) = self.life.status {
+            return Ok(Some(status));
+        }
+        let limit = self.life.deadline();
+        let first = [until, limit].into_iter().flatten().min();
+        let ended = poll::readable(self.life.pidfd.as_fd(), first)
+            .map_err(|error| Error::os("cannot wait for the container", error))?;
+        if !ended && limit.is_some_and(|limit| limit <= Instant::now()) {
+            self.life.over_time = true;
+            self.life.kill()?;
+            return self.life.reap().map(Some);
+        }
+        if ended { self.life.reap().map(Some) } else { Ok(None) }
+    }
+
+    /// Kills the container: every process in it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's answer. A container that has ended already is no error.
+    pub fn kill(&mut self) -> Result<()> {
+        self.life.kill()
+    }
+
+    /// Sends a signal to the program.
+    ///
+    /// It is the first process of its pid namespace, so the kernel drops signals that it has not asked for, other than
+    /// `SIGKILL` and `SIGSTOP` (pid_namespaces(7)).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::State`] if it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        if self.life.status.is_some() {
+            return Err(Error::new(ErrorKind::State, format!("cannot send {signal}: the container has ended")));
+        }
+        let attempt = || format!("cannot send {signal} to the container");
+        sys::send_signal(self.life.pidfd.as_fd(), signal.number()).map_err(|errno| match errno {
+            keelbox_launch::Errno::ESRCH => Error::os(attempt(), errno).with_kind(ErrorKind::State),
+            errno => Error::os(attempt(), errno),
+        })
+    }
+
+    /// Asks the program to end (`SIGTERM`), and kills the container if it has not after `patience`.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn stop(&mut self, patience: Duration) -> Result<ExitStatus> {
+        match self.signal(Signal::TERM) {
+            Err(error) if error.kind() != ErrorKind::State => return Err(error),
+            _ => {}
+        }
+        if let Some(status) = self.wait_timeout(patience)? {
+            return Ok(status);
+        }
+        self.kill()?;
+        self.wait()
+    }
+
+    /// A further program in the container, with the container's own settings until told otherwise.
+    ///
+    /// ```no_run
+    /// # let image = keelbox::Image::open("oci:./debian:12")?;
+    /// # let web = keelbox::Container::from_image(&image).spawn()?;
+    /// let ls = web.exec(["ls", "-l", "/srv"]).user("www-data").output()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn exec(&self, args: impl IntoIterator<Item = impl Into<String>>) -> Exec<'_> {
+        Exec::new(self, args)
+    }
+
+    /// Stops every process of the container until [`resume`](Self::resume) (the cgroup freezer).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Limit`] if the container has no control group: give it a limit, or
+    /// [`control_group`](crate::Container::control_group).
+    pub fn pause(&self) -> Result<()> {
+        self.group("pause the container")?.group().freeze().map_err(cannot)
+    }
+
+    /// Lets the container go on.
+    ///
+    /// # Errors
+    ///
+    /// As [`pause`](Self::pause).
+    pub fn resume(&self) -> Result<()> {
+        self.group("resume the container")?.group().thaw().map_err(cannot)
+    }
+
+    /// What the container uses now.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Limit`] if the container has no control group.
+    pub fn stats(&self) -> Result<Stats> {
+        self.group("read statistics")?.group().stats().map_err(cannot)
+    }
+
+    /// Changes limits while the container runs.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Limit`] if a limit cannot be had, or the container has no control group.
+    pub fn update(&self, limits: &Limits) -> Result<()> {
+        self.group("change limits")?.group().update(limits).map(|_| ()).map_err(cannot)
+    }
+
+    fn group(&self, attempt: &str) -> Result<&ControlGroup> {
+        self.life.group.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::Limit, format!("cannot {attempt}: it has no control group"))
+                .with_hint("set a limit, or ask for one with control_group()")
+        })
+    }
+}
+
+impl Life {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.time_limit.and_then(|limit| self.begun.checked_add(limit))
+    }
+
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        if self.status.is_some() {
+            return Ok(());
+        }
+        match sys::send_signal(self.pidfd.as_fd(), Signal::KILL.number()) {
+            Ok(()) | Err(keelbox_launch::Errno::ESRCH) => {}
+            Err(errno) => return Err(Error::os("cannot kill the container", errno)),
+        }
+        match &self.group {
+            Some(group) => group.group().kill().map_err(cannot),
+            None => Ok(()),
+        }
+    }
+
+    /// Reaps the process, which has ended or is about to, and clears away what belonged to it.
+    pub(crate) fn reap(&mut self) -> Result<ExitStatus> {
+        let exit = match sys::wait(&self.pidfd) {
+            Ok(exit) => exit,
+            Err(keelbox_launch::Errno::ECHILD) => return self.reaped_elsewhere(),
+            Err(errno) => return Err(Error::os("cannot wait for the container", errno)),
+        };
+        let status = ExitStatus::new(&exit, self.special_reason(&exit), self.usage(&exit));
+        self.finish(status)
+    }
+
+    /// Another part of the host program waits for every child (`waitpid(-1)`, or `SIGCHLD` ignored).
+    fn reaped_elsewhere(&mut self) -> Result<ExitStatus> {
+        let raw = sys::remembered_status(self.pidfd.as_fd());
+        let ended = |raw| self.finish(ExitStatus::from_raw(raw));
+        raw.map_or_else(
+            || {
+                let attempt = "cannot tell how the container ended: this program has reaped it elsewhere";
+                Err(Error::new(ErrorKind::State, attempt).with_hint("the kernel remembers it from Linux 6.15 on"))
+            },
+            ended,
+        )
+    }
+
+    fn finish(&mut self, status: ExitStatus) -> Result<ExitStatus> {
+        self.status = Some(status);
+        self.feeder = None;
+        self.supervisor = None;
+        self.group.take().map_or(Ok(()), ControlGroup::end)?;
+        Ok(status)
+    }
+
+    fn special_reason(&self, exit: &Exit) -> Option<Reason> {
+        if exit.signal != Some(Signal::KILL.number()) {
+            return None;
+        }
+        if self.over_time {
+            return Some(Reason::TimeLimit);
+        }
+        let kills = self.group.as_ref().and_then(|group| group.group().oom_kills().ok().flatten());
+        kills.filter(|kills| *kills > 0).map(|_| Reason::OutOfMemory)
+    }
+
+    fn usage(&self, exit: &Exit) -> Usage {
+        let (own, wall) = (exit.user_time + exit.system_time, self.begun.elapsed());
+        let stats = self.group.as_ref().and_then(|group| group.group().stats().ok());
+        let cpu = stats.as_ref().and_then(|stats| stats.cpu.usage).unwrap_or(own);
+        let peak_memory = stats.as_ref().and_then(|stats| stats.memory.peak).unwrap_or(exit.peak_memory);
+        Usage { cpu, peak_memory, wall }
+    }
+}
+
+impl AsFd for Process {
+    /// The pidfd: readable once the program has ended, for any event loop.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.life.pidfd.as_fd()
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        if self.status.is_none() && !self.detached {
+            // Nobody is left to tell of an error.
+            let _killed = self.kill();
+            let _reaped = self.reap();
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What a container is to be: the OCI runtime specification, and what OCI has no word for.
+//!
+//! The builder edits a [`Spec`], a bundle's `config.json` is read into one, and every planner starts from one.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use keelbox_cgroups::Limits;
+use keelbox_image_spec::Image;
+use keelbox_namespaces::Kind;
+use oci_spec::runtime as oci;
+
+use crate::notify::Supervision;
+use crate::profile::Profile;
+use crate::stdio::Stdio;
+use crate::terminal::Terminal;
+
+/// Where the root file system comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum RootSource {
+    /// A directory, used as it is.
+    Directory(PathBuf),
+    /// Layers, bottom first, with a writable layer in memory on top, of at most this many bytes if any are named.
+    Layers { layers: Vec<PathBuf>, bytes: Option<u64> },
+    /// An image, to be unpacked into layers when the container is built.
+    Image(Image),
+}
+
+/// A file put into the container from memory.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Injected {
+    pub(crate) path: PathBuf,
+    pub(crate) mode: u32,
+    pub(crate) content: Vec<u8>,
+}
+
+/// Who the program runs as, before names are looked up inside.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) enum UserChoice {
+    /// What the specification says, or the image.
+    #[default]
+    Given,
+    /// `name`, `uid`, `name:group`, `uid:gid`.
+    Named(String),
+}
+
+/// What the network of a container is.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Network {
+    /// A network namespace of its own with nothing but a loopback interface.
+    #[default]
+    None,
+    /// The host's.
+    Host,
+    /// The network namespace behind this path.
+    Join(PathBuf),
+}
+
+/// What a container is to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
+    pub(crate) oci: oci::Spec,
+    pub(crate) root: RootSource,
+    pub(crate) user: UserChoice,
+    /// Arguments after the image's entrypoint, in the place of its command.
+    pub(crate) command: Option<Vec<String>>,
+    pub(crate) limits: Limits,
+    /// Whether there is a control group even without limits.
+    pub(crate) grouped: bool,
+    pub(crate) profile: Profile,
+    pub(crate) network: Network,
+    pub(crate) files: Vec<Injected>,
+    pub(crate) stdio: [Option<Stdio>; 3],
+    pub(crate) terminal: Option<Terminal>,
+    pub(crate) time_limit: Option<Duration>,
+    pub(crate) supervision: Option<Supervision>,
+    /// Whether the container outlives the program that started it.
+    pub(crate) detached: bool,
+    pub(crate) keep_changes: bool,
+    /// Descriptors of the program from 3 on.
+    pub(crate) descriptors: Vec<Stdio>,
+    pub(crate) store: Option<PathBuf>,
+    /// Whether the caller named the working directory, which must exist then.
+    pub(crate) directory_given: bool,
+    pub(crate) shared: Vec<Kind>,
+    pub(crate) unshared: Vec<Kind>,
+    pub(crate) joined: Vec<(Kind, PathBuf)>,
+    pub(crate) added_capabilities: Vec<oci::Capability>,
+    pub(crate) drop_capabilities: bool,
+    /// A filter of the caller's own, or none at all; the profile's if this is absent.
+    pub(crate) seccomp: Option<Option<Vec<u8>>>,
+    pub(crate) masked: Vec<String>,
+    /// What the setters refused; told by `build`.
+    pub(crate) refused: Option<String>,
+}
+
+impl Spec {
+    pub(crate) fn process(&mut self) -> &mut oci::Process {
+        self.oci.process_mut().get_or_insert_with(|| {
+            let mut process = oci::Process::default();
+            process.set_args(None).set_env(None).set_capabilities(None).set_rlimits(None).set_cwd("/".into());
+            process.set_no_new_privileges(None).set_terminal(None);
+            process
+        })
+    }
+
+    pub(crate) fn linux(&mut self) -> &mut oci::Linux {
+        self.oci.linux_mut().get_or_insert_with(|| {
+            let mut linux = oci::Linux::default();
+            linux.set_namespaces(Some(Vec::new())).set_masked_paths(None).set_readonly_paths(None).set_resources(None);
+            linux
+        })
+    }
+
+    pub(crate) fn mounts(&mut self) -> &mut Vec<oci::Mount> {
+        self.oci.mounts_mut().get_or_insert_with(Vec::new)
+    }
+
+    /// Remembers the first thing that a setter could not take.
+    pub(crate) fn refuse(&mut self, why: impl Into<String>) {
+        self.refused.get_or_insert_with(|| why.into());
+    }
+}

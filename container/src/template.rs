@@ -1,0 +1,219 @@
+//! What many runs of one container share: checked once, planned once, and as root the mounts that none of them can write to.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use keelbox_launch::{Slot, Step};
+use keelbox_mounts::{Held, SlotAllocator};
+
+use crate::builder::{IntoArguments, captured, inherited};
+use crate::built::Built;
+use crate::error::{Error, ErrorKind, Result};
+use crate::exit::ExitStatus;
+use crate::output::Output;
+use crate::plan::{Plan, Streams, root_plan, run_with};
+use crate::process::Process;
+use crate::stdio::Stdio;
+
+/// A container prepared once, to be run often and side by side.
+///
+/// ```no_run
+/// use std::sync::LazyLock;
+/// use keelbox::{Container, Image, Network, Template};
+/// static BOX: LazyLock<Template> = LazyLock::new(|| {
+///     let image = Image::open("oci:./debian:12").unwrap();
+///     Container::from_image(&image).network(Network::None).template().unwrap()
+/// });
+/// assert!(BOX.args(["rm", "-rf", "/"]).status().is_ok());
+/// ```
+#[derive(Clone, Debug)]
+pub struct Template(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    built: Built,
+    /// Detached mount trees, in the order of the slots that `held` uses.
+    trees: Vec<OwnedFd>,
+    held: Held,
+    plans: Mutex<HashMap<Streams, Arc<Plan>>>,
+}
+
+const NOTHING: Held = Held { dev: Slot::NONE, mask_file: Slot::NONE, mask_directory: Slot::NONE, root: Slot::NONE };
+
+impl Template {
+    pub(crate) fn new(built: Built) -> Result<Self> {
+        let (trees, held) = prepare(&built)?.unwrap_or((Vec::new(), NOTHING));
+        Ok(Self(Arc::new(Inner { built, trees, held, plans: Mutex::default() })))
+    }
+
+    /// A run with another command line.
+    pub fn args(&self, args: impl IntoArguments) -> Run<'_> {
+        self.run().args(args)
+    }
+
+    /// A run of the container as it was built.
+    pub fn run(&self) -> Run<'_> {
+        Run { template: self, args: None, env: Vec::new(), stdio: self.0.built.spec.stdio.clone() }
+    }
+
+    /// What a run asks of the kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`] for settings that contradict each other.
+    pub fn plan(&self) -> Result<Plan> {
+        let stdio = inherited(&self.0.built.spec.stdio);
+        self.plan_for(&Streams::of(&stdio, self.0.built.spec.descriptors.len())).map(|plan| (*plan).clone())
+    }
+
+    fn plan_for(&self, streams: &Streams) -> Result<Arc<Plan>> {
+        let mut plans = self.0.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plan) = plans.get(streams) {
+            return Ok(Arc::clone(plan));
+        }
+        let mut slots = SlotAllocator::default();
+        let plan = run_with(&self.0.built, streams, None, &mut slots, |root, slots| {
+            if self.0.trees.is_empty() {
+                return root.plan(slots);
+            }
+            let held = self.0.held.renumbered(slots)?;
+            root.rest(&held, slots)
+        })?;
+        let plan = Arc::new(plan);
+        plans.insert(*streams, Arc::clone(&plan));
+        Ok(plan)
+    }
+}
+
+/// Makes the trees that runs share. Nothing where the kernel or the caller's privilege does not allow it: runs are whole then.
+fn prepare(built: &Built) -> Result<Option<(Vec<OwnedFd>, Held)>> {
+    let user_namespace = built.spec.oci.linux().as_ref().and_then(|linux| linux.namespaces().as_ref()).is_some_and(|list| {
+        list.iter().any(|namespace| crate::plan::namespace_kind(namespace.typ()) == keelbox_namespaces::Kind::User)
+    });
+    if !built.host.privileged || user_namespace || built.spec.keep_changes {
+        return Ok(None);
+    }
+    let mut slots = SlotAllocator::default();
+    let cannot = |error| Error::from_part(ErrorKind::Invalid, "cannot plan the template", error);
+    let template = root_plan(&built.spec, None)?.template(&mut slots).map_err(cannot)?;
+    let keep: Vec<Slot> = template.held.used().collect();
+    let trees = keelbox_launch::prepare(&template.steps, &[], &keep)
+        .map_err(|failure| crate::plan::step_error(&template.steps, failure))?;
+    Ok(can_be_copied(&trees).then_some((trees, template.held)))
+}
+
+/// Copies of trees that are attached nowhere need Linux 6.15.
+fn can_be_copied(trees: &[OwnedFd]) -> bool {
+    let copy = [Step::Tree {
+        directory: Slot(0),
+        source: c"".into(),
+        recursive: 0x8000,
+        set: 0,
+        clear: 0,
+        propagation: 0,
+        attributes_recursive: 0,
+        idmap: Slot::NONE,
+        out: Slot(1),
+    }];
+    trees.iter().all(|tree| keelbox_launch::prepare(&copy, &[tree.as_fd()], &[]).is_ok())
+}
+
+/// One run of a [`Template`].
+#[derive(Debug)]
+#[must_use = "nothing runs until it is spawned, or asked for its status or output"]
+pub struct Run<'t> {
+    template: &'t Template,
+    args: Option<Vec<String>>,
+    env: Vec<(String, String)>,
+    stdio: [Option<Stdio>; 3],
+}
+
+impl Run<'_> {
+    /// The whole command line of this run. Default: the template's.
+    pub fn args(mut self, args: impl IntoArguments) -> Self {
+        self.args = Some(args.into_arguments());
+        self
+    }
+
+    /// One more variable of the environment of this run.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Standard input. Default: the template's.
+    pub fn stdin(mut self, stream: impl Into<Stdio>) -> Self {
+        self.stdio[0] = Some(stream.into());
+        self
+    }
+
+    /// Standard output. Default: the template's.
+    pub fn stdout(mut self, stream: impl Into<Stdio>) -> Self {
+        self.stdio[1] = Some(stream.into());
+        self
+    }
+
+    /// Standard error. Default: the template's.
+    pub fn stderr(mut self, stream: impl Into<Stdio>) -> Self {
+        self.stdio[2] = Some(stream.into());
+        self
+    }
+
+    /// Starts the program.
+    ///
+    /// # Errors
+    ///
+    /// As [`Container::spawn`](crate::Container::spawn).
+    pub fn spawn(self) -> Result<Process> {
+        let stdio = inherited(&self.stdio);
+        let plan = self.plan(&stdio)?;
+        let inner = &self.template.0;
+        inner.built.start(stdio, Some(&plan), &inner.trees).map(|(process, _)| process)
+    }
+
+    /// Runs the program and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Container::status`](crate::Container::status).
+    pub fn status(self) -> Result<ExitStatus> {
+        self.spawn()?.wait()
+    }
+
+    /// Runs the program, waits for its end and collects what it wrote.
+    ///
+    /// # Errors
+    ///
+    /// As [`Container::output`](crate::Container::output).
+    pub fn output(self) -> Result<Output> {
+        let stdio = captured(&self.stdio);
+        let inner = &self.template.0;
+        if inner.built.spec.keep_changes {
+            return inner.built.output_with(stdio, None, &[]);
+        }
+        let plan = self.plan(&stdio)?;
+        inner.built.output_with(stdio, Some(&plan), &inner.trees)
+    }
+
+    /// The template's plan, with this run's command line and environment in its last step.
+    fn plan(&self, stdio: &[Stdio; 3]) -> Result<Arc<Plan>> {
+        let streams = Streams::of(stdio, self.template.0.built.spec.descriptors.len());
+        let plan = self.template.plan_for(&streams)?;
+        if self.args.is_none() && self.env.is_empty() {
+            return Ok(plan);
+        }
+        let mut process = self.template.0.built.spec.oci.process().clone().unwrap_or_default();
+        if let Some(args) = &self.args {
+            process.set_args(Some(args.clone()));
+        }
+        for (name, value) in &self.env {
+            crate::plan::set_variable(&mut process, name, value);
+        }
+        let mut plan = (*plan).clone();
+        if let Some(last) = plan.steps.last_mut() {
+            *last = crate::plan::execution(&process)?;
+        }
+        Ok(Arc::new(plan))
+    }
+}

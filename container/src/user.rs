@@ -1,0 +1,66 @@
+//! Who the program runs as: names looked up in the container's own files, ids taken as they are.
+
+use std::path::Path;
+
+use keelbox_image_spec::{Unpacked, User};
+use keelbox_mounts::Root;
+use oci_spec::runtime as oci;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::spec::RootSource;
+
+/// The most of `/etc/passwd` or `/etc/group` that is read, in bytes.
+const MOST: u64 = 8 << 20;
+
+/// Looks `user` up in the image's layers or the root directory and sets the ids (and `HOME`, unless it is set) of `process`.
+pub(crate) fn resolve(user: &str, root: &RootSource, image: Option<&Unpacked>, process: &mut oci::Process) -> Result<()> {
+    let read = |file: &str| match (root, image) {
+        (_, Some(image)) => read_layers(image, file),
+        (RootSource::Directory(directory), None) => read_in(directory, file),
+        _ => Ok(Vec::new()),
+    };
+    apply(user, &read("/etc/passwd")?, &read("/etc/group")?, process)
+}
+
+/// As [`resolve`], in the file system that a running process sees.
+pub(crate) fn resolve_in(pid: u32, user: &str, process: &mut oci::Process) -> Result<()> {
+    let root = format!("/proc/{pid}/root");
+    let read = |file: &str| read_in(Path::new(&root), file);
+    apply(user, &read("/etc/passwd")?, &read("/etc/group")?, process)
+}
+
+fn apply(text: &str, passwd: &[u8], group: &[u8], process: &mut oci::Process) -> Result<()> {
+    let unknown = |error| Error::from_part(ErrorKind::UnknownUser, format!("cannot find the user {text:?} in the container"), error);
+    let user: User = text.parse().map_err(unknown)?;
+    let found = user.resolve(passwd, group).map_err(unknown)?;
+    let umask = process.user().umask();
+    let mut ids = oci::User::default();
+    ids.set_uid(found.uid).set_gid(found.gid).set_umask(umask);
+    ids.set_additional_gids((!found.additional_gids.is_empty()).then_some(found.additional_gids));
+    process.set_user(ids);
+    let environment = process.env_mut().get_or_insert_with(Vec::new);
+    if !environment.iter().any(|variable| variable.starts_with("HOME=")) {
+        environment.push(format!("HOME={}", found.home.as_deref().unwrap_or("/")));
+    }
+    Ok(())
+}
+
+fn read_in(directory: &Path, file: &str) -> Result<Vec<u8>> {
+    let cannot = |error| Error::from_part(ErrorKind::NotFound, format!("cannot open root file system {}", directory.display()), error);
+    let root = Root::at(directory).map_err(cannot)?;
+    match root.read(file, MOST) {
+        Ok(bytes) => Ok(bytes),
+        Err(error) if error.kind() == keelbox_mounts::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(Error::from_part(ErrorKind::UnknownUser, format!("cannot read {file} of the container"), error)),
+    }
+}
+
+fn read_layers(image: &Unpacked, file: &str) -> Result<Vec<u8>> {
+    let cannot = |error| Error::from_part(ErrorKind::UnknownUser, format!("cannot read {file} of the image"), error);
+    let view = image.view().map_err(cannot)?;
+    match view.read(file) {
+        Ok(bytes) => Ok(bytes),
+        Err(error) if error.kind() == keelbox_image_spec::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(cannot(error)),
+    }
+}
