@@ -2,6 +2,7 @@
 //!
 //! All calls are harmless: their arguments are such that, where they are let through, they change nothing but the child.
 //! Needs a C compiler, and for the 32-bit part a kernel that runs 32-bit programs.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use keelbox::seccomp::{Action, Arch, Condition, Filter, NewerSyscalls, Operator, Profile, Rule, SyscallTable, Target};
 use keelbox_testkit::require;

@@ -4,6 +4,7 @@
 //! without x32 in the list (libseccomp kills), `ENOSYS` for newer calls, and the upper halves of x32 arguments (libseccomp
 //! takes x32 for a 32-bit architecture, though its registers have 64 bits).
 //! Needs a C compiler and the development files of libseccomp, 2.5 or later.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use keelbox::seccomp::{Action, Arch, Call, Instruction, NewerSyscalls, Profile, SyscallTable, Target, simulate};
 use keelbox_testkit::require;

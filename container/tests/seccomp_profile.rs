@@ -1,4 +1,5 @@
 //! Reading profiles, choosing their rules, and what is said about those that are wrong.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use keelbox::seccomp::{
     Action, Arch, Call, Condition, ErrorKind, NewerSyscalls, Operator, Profile, RepeatedArguments, Rule, SyscallTable,
