@@ -134,6 +134,10 @@ impl Lowering<'_> {
 
     fn overlay(&mut self, lowers: &[PathBuf], upper: &Upper, target: &InnerPath) -> Result<(), Error> {
         let lowers: Vec<PathBuf> = lowers.iter().map(|lower| self.source(lower)).collect();
+        if let ([only], Upper::ReadOnly) = (lowers.as_slice(), upper) {
+            // The kernel wants two layers where nothing is written; one is as good as a read-only bind.
+            return self.bind(&Mount::bind(only, target)?.alone().read_only());
+        }
         let upper = match upper {
             Upper::Directories { upper, work } => {
                 Upper::Directories { upper: self.source(upper), work: self.source(work) }

@@ -111,7 +111,8 @@ impl OpenOptions {
             _ => self.flags & (libc::O_PATH | libc::O_NOFOLLOW | libc::O_DIRECTORY),
         };
         let mode = if flags & libc::O_CREAT == 0 { 0 } else { self.mode };
-        if !self.any_type {
+        // What must be new cannot be of a wrong type.
+        if !self.any_type && self.flags & libc::O_EXCL == 0 {
             let named = resolve(libc::O_PATH | (self.flags & (libc::O_NOFOLLOW | libc::O_DIRECTORY)), 0);
             match named {
                 Ok(named) => self.check(&File::from(named), &attempt)?,

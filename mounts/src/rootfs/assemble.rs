@@ -22,9 +22,10 @@ impl RootPlan {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidValue`] for an overlay without layers, [`ErrorKind::Unsupported`] for a mount of type `cgroup`
-    /// without [`cgroups`](Self::cgroups), [`ErrorKind::Conflict`] for an idmapped mount without a user namespace,
-    /// [`ErrorKind::TooMany`] when there are more binds than descriptors.
+    /// [`InvalidValue`](crate::ErrorKind::InvalidValue) for an overlay without layers,
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for a mount of type `cgroup` without [`cgroups`](Self::cgroups),
+    /// [`Conflict`](crate::ErrorKind::Conflict) for an idmapped mount without a user namespace,
+    /// [`TooMany`](crate::ErrorKind::TooMany) when there are more binds than descriptors.
     pub fn plan(&self, slots: &mut SlotAllocator) -> Result<PlannedRoot, Error> {
         self.assemble(slots, None)
     }
@@ -39,6 +40,11 @@ impl RootPlan {
         Ok(assembly.end())
     }
 }
+
+/// Where a file system in memory is attached while the old root is still there: on a directory that every host has and from
+/// which nothing more is taken then. Not on `/`, for what covers the old root would be left in its place (`umount2(2)` takes
+/// the topmost mount).
+const MEMORY_PLACE: &str = "/proc";
 
 /// A plan being put together.
 pub(super) struct Assembly<'a> {
@@ -82,22 +88,12 @@ impl<'a> Assembly<'a> {
         })
     }
 
-    /// Everything that is taken from the host, by the host's paths.
+    /// Everything that is taken from the host, by the host's paths; what covers one of them comes last.
     fn sources(&mut self) -> Result<(), Error> {
+        let masks = !self.plan.all_masked().is_empty();
         self.steps.push(OwnedStep::Umask { mask: 0 });
         self.mount_trees(Mount::is_shared)?;
         self.steps.push(OwnedStep::Propagation { path: text("/"), flags: libc::MS_REC | libc::MS_SLAVE });
-        self.root()?;
-        if self.used.mask_directory == Slot::NONE && !self.plan.all_masked().is_empty() {
-            self.mask_directory(Slot::NONE)?;
-        }
-        if self.used.mask_file == Slot::NONE && !self.plan.all_masked().is_empty() {
-            self.used.mask_file = self.slots.allocate()?;
-            self.steps.push(mask_file(self.used.mask_file));
-        }
-        if !self.plan.source.is_private() && !self.plan.files.is_empty() {
-            self.file_trees()?;
-        }
         self.mount_trees(|mount| !mount.is_shared())?;
         if self.plan.user_namespace && self.has_own_dev() {
             for device in self.plan.devices.iter().filter(|device| !device.is_pipe()) {
@@ -105,6 +101,17 @@ impl<'a> Assembly<'a> {
                 self.steps.push(device.tree(out));
                 self.device_trees.push((device.clone(), out));
             }
+        }
+        if self.used.mask_file == Slot::NONE && masks {
+            self.used.mask_file = self.slots.allocate()?;
+            self.steps.push(mask_file(self.used.mask_file));
+        }
+        self.root()?;
+        if !self.plan.source.is_private() && !self.plan.files.is_empty() {
+            self.file_trees()?;
+        }
+        if self.used.mask_directory == Slot::NONE && masks {
+            self.mask_directory(Slot::NONE)?;
         }
         Ok(())
     }
@@ -141,12 +148,13 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// A file system in memory that is on top of `/` but under no path, so that it can be built from and then left behind.
+    /// A file system in memory to build from, which stays behind with the old root. It has a place there, because before
+    /// Linux 6.15 the kernel builds nothing from a mount that has none.
     fn memory(&mut self, options: &[String]) -> Result<Slot, Error> {
         let out = self.slots.allocate()?;
         let (kind, options, directory) = (text("tmpfs"), list(options), Slot::NONE);
         self.steps.push(OwnedStep::FileSystem { kind, options, set: 0, directory, out });
-        self.steps.push(OwnedStep::AttachOutside { tree: out, target: text("/") });
+        self.steps.push(OwnedStep::AttachOutside { tree: out, target: text(MEMORY_PLACE) });
         Ok(out)
     }
 

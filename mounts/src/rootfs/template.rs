@@ -1,22 +1,25 @@
 //! What several containers can share: everything that none of them can write to, made once and copied for each.
 //!
 //! A copy of a mount shares its file system, so only what is read-only is shared: `/dev` with its nodes, the empty things that
-//! hide others, and a root that is a directory or is not written to. What can be written (changes in memory, `/dev/shm`, terminals,
-//! message queues) is made for each container. Copies of trees that are attached nowhere need Linux 6.15; before, use
-//! [`RootPlan::plan`]. Making nodes needs `CAP_MKNOD`, so there are no templates in user namespaces.
+//! hide others, and an overlay that is not written to. What can be written (changes in memory, `/dev/shm`, terminals, message
+//! queues) is made for each container.
+//!
+//! Copies of mounts that are attached nowhere need Linux 6.15; before, use [`RootPlan::plan`]. In another mount namespace than
+//! it was taken in, the kernel copies only what was new, not what was itself a copy of something attached (`may_copy_tree` in
+//! fs/namespace.c): so a directory of the host is taken by its path each time. Making nodes needs `CAP_MKNOD`, so there are
+//! no templates in user namespaces.
 
 use keelbox_launch::{OwnedStep, Slot, list, text};
 
 use super::assemble::{dev_directory, held_by_template, in_dev, links};
 use super::device::single;
-use super::{PlannedRoot, RootPlan, RootSource, Upper, mask_file, overlay_options};
-use crate::attribute::{AT_RECURSIVE, MOUNT_ATTR_RDONLY};
-use crate::root::host_path;
+use super::{PlannedRoot, RootPlan, RootSource, Upper, overlay_options};
+use crate::attribute::MOUNT_ATTR_RDONLY;
 use crate::{Error, ErrorKind, Mount, SlotAllocator};
 
 /// What is prepared once: steps that leave detached trees in [`held`](Self::held) slots, and change nothing else.
 ///
-/// They are performed in a mount namespace of their own, which whoever keeps the descriptors need not stay in.
+/// They attach nothing anywhere, so the host can perform them in its own mount namespace ([`keelbox_launch::prepare`]).
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Template {
@@ -31,11 +34,11 @@ pub struct Template {
 pub struct Held {
     /// A `/dev` with its nodes, links and directories.
     pub dev: Slot,
-    /// The file that hides files. Check it with [`check_null`](crate::check_null).
+    /// The null device of that `/dev`, which hides files.
     pub mask_file: Slot,
     /// The directory that hides directories.
     pub mask_directory: Slot,
-    /// The root, where it can be shared.
+    /// The root, where it is an overlay of several layers that is not written to.
     pub root: Slot,
 }
 
@@ -86,13 +89,8 @@ impl RootPlan {
                 self.refuse(ErrorKind::Unsupported, "templates need device nodes, which a user namespace cannot make")
             );
         }
-        let mut held =
-            Held { dev: Slot::NONE, mask_file: slots.allocate()?, mask_directory: Slot::NONE, root: Slot::NONE };
-        let mut steps = vec![
-            OwnedStep::Umask { mask: 0 },
-            OwnedStep::Propagation { path: text("/"), flags: libc::MS_REC | libc::MS_SLAVE },
-            mask_file(held.mask_file),
-        ];
+        let mut held = Held { dev: Slot::NONE, mask_file: Slot::NONE, mask_directory: Slot::NONE, root: Slot::NONE };
+        let mut steps = vec![OwnedStep::Umask { mask: 0 }];
         let mounts = self.all_mounts()?;
         let dev = mounts.iter().rposition(|mount| mount.target().as_c_str() == c"/dev");
         let own_dev = dev.filter(|index| mounts.get(*index).is_some_and(|mount| mount.kind() == b"tmpfs"));
@@ -105,12 +103,16 @@ impl RootPlan {
         steps.push(super::mask_directory(held.dev, held.mask_directory));
         if let Some(index) = own_dev {
             steps.extend(self.dev_content(mounts.get(index + 1..).unwrap_or_default()));
+            held.mask_file = slots.allocate()?;
+            steps.push(own_null(held.dev, held.mask_file));
         }
-        if let Some(step) = self.shared_root(slots)? {
-            if let OwnedStep::Tree { out, .. } | OwnedStep::FileSystem { out, .. } = &step {
-                held.root = *out;
-            }
-            steps.push(step);
+        if let RootSource::Overlay { lowers, upper: Upper::ReadOnly } = &self.source
+            && lowers.len() > 1
+        {
+            held.root = slots.allocate()?;
+            let (kind, options) = (text("overlay"), overlay_options(lowers, &Upper::ReadOnly, &[])?);
+            let (set, directory, out) = (MOUNT_ATTR_RDONLY, Slot::NONE, held.root);
+            steps.push(OwnedStep::FileSystem { kind, options, set, directory, out });
         }
         Ok(Template { steps, held })
     }
@@ -134,28 +136,15 @@ impl RootPlan {
         let directories = later.iter().filter_map(dev_directory).map(directory);
         nodes.chain(links()).chain(directories).chain([console]).collect()
     }
+}
 
-    /// The step that makes the root, if it can be shared.
-    fn shared_root(&self, slots: &mut SlotAllocator) -> Result<Option<OwnedStep>, Error> {
-        let (path, set) = match &self.source {
-            RootSource::Directory(path) => (path, 0),
-            RootSource::Overlay { lowers, upper: Upper::ReadOnly } => match lowers.as_slice() {
-                [only] => (only, MOUNT_ATTR_RDONLY),
-                several => {
-                    let (kind, options) = (text("overlay"), overlay_options(several, &Upper::ReadOnly, &[])?);
-                    let (directory, out) = (Slot::NONE, slots.allocate()?);
-                    return Ok(Some(OwnedStep::FileSystem { kind, options, set: MOUNT_ATTR_RDONLY, directory, out }));
-                }
-            },
-            _ => return Ok(None),
-        };
-        let mut tree = single(&host_path(path)?, slots.allocate()?);
-        if let OwnedStep::Tree { recursive, set: attributes, propagation, attributes_recursive, .. } = &mut tree {
-            (*recursive, *attributes) = (AT_RECURSIVE, set);
-            (*propagation, *attributes_recursive) = (libc::MS_PRIVATE, AT_RECURSIVE);
-        }
-        Ok(Some(tree))
+/// The step that takes the null device of the template's own `/dev` to hide files with.
+fn own_null(dev: Slot, out: Slot) -> OwnedStep {
+    let mut tree = single(c"null", out);
+    if let OwnedStep::Tree { directory, .. } = &mut tree {
+        *directory = dev;
     }
+    tree
 }
 
 fn dev_file_system(out: Slot) -> OwnedStep {
