@@ -120,7 +120,8 @@ mod tests {
                 json!([{"a": 2}]),
                 json!([{"a": 2, "x": 2}]),
             ),
-            // plain lists are replaced
+            // plain lists are replaced, whatever the order they had
+            (json!(["b", "a"]), json!(["a", "b"]), json!(["a", "c"]), json!(["a", "c"])),
             (json!(["b", "a", "?"]), json!(["a", "b"]), json!(["c"]), json!(["c"])),
         ];
         for (raw, old, new, expected) in cases {

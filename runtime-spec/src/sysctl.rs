@@ -156,6 +156,8 @@ mod tests {
         for name in bad {
             assert!(Key::parse(name).is_err(), "{name:?}");
         }
+        let message = Key::parse("kernel.hostname").unwrap_err();
+        assert_eq!(message, "must not be set as a sysctl: use the property hostname");
         assert!(Key::parse(&format!("net.ipv4.{}", "x".repeat(300))).is_err());
     }
 }

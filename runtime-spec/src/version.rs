@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn semver_grammar() {
-        for good in ["1.3.0", "0.5.0-dev", "1.2.1+dev", "1.0.0-rc.1+a.01", "10.20.30", "1.0.0--"] {
+        for good in ["1.3.0", "0.5.0-dev", "1.2.1+dev", "1.0.0-rc.1+a.01", "10.20.30", "1.0.0--", "1.0.0-0"] {
             assert!(parse(good).is_some(), "{good}");
         }
         for bad in [

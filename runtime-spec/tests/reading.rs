@@ -215,6 +215,7 @@ fn edits_that_cannot_be_written_change_nothing() {
         assert_eq!(config.insert(pointer, text).unwrap_err().kind(), kind, "{pointer:.20}");
     }
     assert_eq!(config.remove("/process/cwd").unwrap_err().kind(), ErrorKind::Value);
+    assert!(!config.remove("/mounts/7").unwrap() && !config.remove("/mounts/x").unwrap());
     assert!(!config.remove("/nothing").unwrap() && !config.remove("").unwrap());
     assert_eq!(config, before);
 }

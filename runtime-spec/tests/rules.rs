@@ -730,6 +730,13 @@ fn rs_034_and_rs_096_limits_of_the_kernel() {
     let class = |length: usize| format!(r#"{{"linux":{{"intelRdt":{{"closID":"{}"}}}}}}"#, "c".repeat(length));
     expect_none(&[&class(255)]);
     expect(Severity::Error, &[("RS-078", &class(256), "/linux/intelRdt/closID")]);
+    let path = |length: usize| format!(r#"{{"linux":{{"cgroupsPath":"{}"}}}}"#, "/a".repeat(length / 2));
+    expect_none(&[&path(3_800)]);
+    expect(Severity::Error, &[("RS-061", &path(3_802), "/linux/cgroupsPath")]);
+    let rules = r#"{"linux":{"resources":{"devices":[{"allow":true,"type":"c","major":4294967296}]}}}"#;
+    expect(Severity::Error, &[("RS-064", rules, "/linux/resources/devices/0/major")]);
+    let variables = vec!["A"; 2_000];
+    assert_eq!(problems(&format!(r#"{{"process":{{"env":{variables:?}}}}}"#)).len(), 1_000);
     let unified =
         |length: usize| format!(r#"{{"linux":{{"resources":{{"unified":{{"a.{}":"1"}}}}}}}}"#, "b".repeat(length - 2));
     expect_none(&[&unified(255)]);
