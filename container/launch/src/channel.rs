@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 
 use crate::launch::{Event, Failure};
 use crate::step::Wait;
-use crate::sys::message::{Ancillary, Message};
+use crate::sys::message::{Ancillary, MOST, Message};
 use crate::sys::process::owned;
 use crate::sys::{Call, Errno, Kernel, Linux};
 use crate::wire::{Decode, Reader, Report};
+
+/// The longest script that is sent as it is: several fit into the room that the stage has for them.
+const LONGEST: usize = 64 * 1024;
 
 const MSG_NOSIGNAL: i32 = 0x4000;
 const MSG_CMSG_CLOEXEC: i32 = 0x4000_0000;
@@ -20,24 +23,46 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     const SOCK_SEQPACKET_CLOEXEC: i32 = 5 | 0o2_000_000;
     let mut ends = [-1i32; 2];
     Linux.perform(Call::socketpair(AF_UNIX, SOCK_SEQPACKET_CLOEXEC, &mut ends))?;
-    Ok((owned(ends[0] as usize)?, owned(ends[1] as usize)?))
+    Ok((above_streams(owned(ends[0] as usize)?)?, above_streams(owned(ends[1] as usize)?)?))
+}
+
+/// The same descriptor with a number above 2, in a program that has closed one of its standard streams: the stage has its own
+/// there, and the program that it executes too.
+pub(crate) fn above_streams(descriptor: OwnedFd) -> io::Result<OwnedFd> {
+    if descriptor.as_raw_fd() > 2 { Ok(descriptor) } else { descriptor.try_clone() }
 }
 
 /// Sends a script and its descriptors. The kernel keeps them until the stage takes them.
 pub(crate) fn send(socket: &OwnedFd, script: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    // The kernel would refuse more, and a script in a file takes the place of one.
+    if descriptors.len() > MOST || (script.len() > LONGEST && descriptors.len() == MOST) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "more descriptors than one message carries"));
+    }
+    if script.len() > LONGEST {
+        return crate::parcel::send(socket, script, descriptors);
+    }
     let mut ancillary = Ancillary::new();
     let numbers = descriptors.iter().map(AsRawFd::as_raw_fd);
     let mut message = Message::outgoing(script, numbers, &mut ancillary);
-    match Linux.perform(Call::sendmsg(socket.as_raw_fd(), &mut message, MSG_NOSIGNAL)) {
-        Ok(_) => Ok(()),
+    match post(socket, &mut message) {
         // Longer than the socket's buffer takes in one piece (net.core.wmem_default): it goes as a file.
-        Err(Errno(libc::EMSGSIZE)) => crate::parcel::send(socket, script, descriptors),
-        Err(errno) => Err(errno.into()),
+        Err(Errno(libc::EMSGSIZE)) if descriptors.len() < MOST => crate::parcel::send(socket, script, descriptors),
+        answer => Ok(answer?),
     }
 }
 
-/// Receives one report.
-pub(crate) fn receive(socket: &OwnedFd, patience: Option<Duration>) -> io::Result<Event> {
+/// Sends a message whole; a signal in between does not matter.
+pub(crate) fn post(socket: &OwnedFd, message: &mut Message<'_>) -> Result<(), Errno> {
+    loop {
+        match Linux.perform(Call::sendmsg(socket.as_raw_fd(), message, MSG_NOSIGNAL)) {
+            Err(Errno::EINTR) => {}
+            answer => return answer.map(|_| ()),
+        }
+    }
+}
+
+/// Receives one report, with the number of the step that it is about.
+pub(crate) fn receive(socket: &OwnedFd, patience: Option<Duration>) -> io::Result<(u32, Event)> {
     if let Some(patience) = patience {
         await_readable(socket, patience)?;
     }
@@ -54,19 +79,20 @@ pub(crate) fn receive(socket: &OwnedFd, patience: Option<Duration>) -> io::Resul
     let used = message.control_length();
     let mut descriptors = ancillary.descriptors(used).map(|number| owned(number as usize));
     if length == 0 {
-        return Ok(Event::Running);
+        return Ok((u32::MAX, Event::Running));
     }
     let malformed = || io::Error::from(Errno::EPROTO);
     let report = Report::decode(&mut Reader(&bytes[..length])).map_err(|_| malformed())?;
     let mut descriptor = || descriptors.next().ok_or_else(malformed)?.map_err(io::Error::from);
-    Ok(match report.kind {
+    let event = match report.kind {
         Report::FAILED => Event::Failed(Failure { step: report.step, errno: Errno(report.value) }),
         Report::WAITING => Event::Waiting(awaited(report.value).ok_or_else(malformed)?),
         Report::DESCRIPTOR => Event::Descriptor { step: report.step, descriptor: descriptor()? },
         Report::FORKED => Event::Forked { pidfd: descriptor()?, pid: report.value as u32 },
         Report::TOLD => Event::Told(report.value as u32),
         _ => return Err(malformed()),
-    })
+    };
+    Ok((report.step, event))
 }
 
 fn awaited(value: i32) -> Option<Wait> {

@@ -1,8 +1,11 @@
 //! The launch: one clone, one execution of the stage, and the talk with it afterwards.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicI32;
 use std::time::Duration;
 
 use crate::channel;
@@ -12,7 +15,6 @@ use crate::script;
 use crate::stage;
 use crate::step::Wait;
 use crate::sys::Errno;
-use crate::sys::message::MOST;
 
 const CLONE_NEWUSER: u64 = 0x1000_0000;
 
@@ -37,13 +39,15 @@ pub struct Launch<'a> {
     reserve: u32,
     seat: Option<Seat>,
     without_clone3: bool,
+    patience: Duration,
 }
 
 impl<'a> Launch<'a> {
     /// A launch of `steps` in the caller's own namespaces and cgroup.
     pub fn new(steps: &'a [OwnedStep]) -> Self {
         let (descriptors, namespaces, cgroup, reserve, seat) = (Vec::new(), 0, None, 3, None);
-        Self { steps, descriptors, namespaces, cgroup, reserve, seat, without_clone3: false }
+        let patience = Duration::from_secs(10);
+        Self { steps, descriptors, namespaces, cgroup, reserve, seat, without_clone3: false, patience }
     }
 
     /// The descriptors that the steps use, in slots 0, 1, 2, …
@@ -76,6 +80,15 @@ impl<'a> Launch<'a> {
         self
     }
 
+    /// How long the stage may take from its clone to its execution; then it is killed, and the launch has failed. Default: 10 s,
+    /// of which it usually needs a tenth of a millisecond.
+    ///
+    /// It is a matter for a cgroup that is frozen, where nothing that is born comes to life, and the thread that clones waits.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Acts as if the kernel had no `clone3(2)`: for tests of the fallback.
     #[doc(hidden)]
     pub fn without_clone3(mut self) -> Self {
@@ -87,11 +100,9 @@ impl<'a> Launch<'a> {
     ///
     /// # Errors
     ///
-    /// The kernel's answer to the clone, or to the execution of the stage; nothing is left behind then.
+    /// The kernel's answer to the clone, or to the execution of the stage; nothing is left behind then. `ETIMEDOUT` after the
+    /// [`patience`](Self::patience); `InvalidInput` for more than 253 descriptors, or 252 with a script of more than 64 KiB.
     pub fn start(self) -> io::Result<Started> {
-        if self.descriptors.len() > MOST {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "more descriptors than one message carries"));
-        }
         let stage = stage::descriptor()?;
         let (host, control) = channel::pair()?;
         let script = script::encode(self.steps, 0, self.reserve, 0);
@@ -100,13 +111,14 @@ impl<'a> Launch<'a> {
         let ambient = self.namespaces & CLONE_NEWUSER != 0 || !crate::sys::is_root();
         let cgroup = self.cgroup.map(|cgroup| cgroup.try_clone_to_owned()).transpose()?;
         let (namespaces, without_clone3) = (self.namespaces, self.without_clone3);
-        let order = Order { stage, control, namespaces, cgroup, ambient, without_clone3 };
+        let (patience, pidfd) = (self.patience, Arc::new(AtomicI32::new(-1)));
+        let order = Order { stage, control, namespaces, cgroup, ambient, without_clone3, patience, pidfd };
         let (pidfd, pid) = match self.seat {
             Some(seat) => seat.order(order)?,
             None => launcher::order(order)?,
         };
         let slots = self.descriptors.len() as u32;
-        Ok(Started { pidfd, pid, control: Control { socket: host, steps: self.steps.len() as u32, slots } })
+        Ok(Started { pidfd, pid, control: Control::new(host, self.steps, slots) })
     }
 }
 
@@ -127,6 +139,10 @@ pub struct Control {
     socket: OwnedFd,
     steps: u32,
     slots: u32,
+    /// The numbers of the `Fork` steps that have not been told of.
+    forks: VecDeque<u32>,
+    /// What the process that goes on said before the other one told of it.
+    early: VecDeque<(u32, Event)>,
 }
 
 /// What a stage has to say.
@@ -185,16 +201,52 @@ impl Control {
     /// script already had.
     #[must_use]
     pub fn over(socket: OwnedFd, steps: u32, slots: u32) -> Self {
-        Self { socket, steps, slots }
+        Self { socket, steps, slots, forks: VecDeque::new(), early: VecDeque::new() }
+    }
+
+    fn new(socket: OwnedFd, steps: &[OwnedStep], slots: u32) -> Self {
+        let mut control = Self::over(socket, 0, slots);
+        control.count(steps);
+        control
+    }
+
+    fn count(&mut self, steps: &[OwnedStep]) {
+        let forks = (self.steps..).zip(steps).filter(|(_, step)| matches!(step, crate::Step::Fork { .. }));
+        self.forks.extend(forks.map(|(number, _)| number));
+        self.steps += steps.len() as u32;
     }
 
     /// Waits for the next thing the stage says.
+    ///
+    /// [`Event::Forked`] always comes before what the forked process says. After [`Event::Failed`] nothing more comes but
+    /// [`Event::Running`], whose meaning then is that the line is closed.
     ///
     /// # Errors
     ///
     /// `ETIMEDOUT` after `patience`, if one is given; the kernel's answer otherwise.
     pub fn event(&mut self, patience: Option<Duration>) -> io::Result<Event> {
-        channel::receive(&self.socket, patience)
+        loop {
+            let untold = |step: u32| self.forks.front().is_some_and(|fork| *fork < step);
+            if self.early.front().is_some_and(|(step, _)| !untold(*step))
+                && let Some((_, event)) = self.early.pop_front()
+            {
+                return Ok(event);
+            }
+            let (step, event) = channel::receive(&self.socket, patience)?;
+            match event {
+                Event::Forked { .. } => {
+                    self.forks.retain(|fork| *fork > step);
+                    return Ok(event);
+                }
+                // The line closes when both processes have ended or gone on: who has not told of a fork by now never will.
+                Event::Running => {
+                    self.forks.clear();
+                    self.early.push_back((step, event));
+                }
+                event if untold(step) => self.early.push_back((step, event)),
+                event => return Ok(event),
+            }
+        }
     }
 
     /// Lets a waiting stage go on, first with `steps`. Their descriptors go into the next free slots; gives the first of them.
@@ -206,16 +258,20 @@ impl Control {
         let script = script::encode(steps, self.steps, reserve, self.slots);
         let first = self.slots;
         channel::send(&self.socket, &script, descriptors)?;
-        self.steps += steps.len() as u32;
+        self.count(steps);
         self.slots += descriptors.len() as u32;
         Ok(first)
     }
 
-    /// Waits until the program runs. For scripts that wait for nothing and make nothing for the host.
+    /// Waits until the program runs, or until a script without a program has ended well: until the line is closed.
+    ///
+    /// For scripts that wait for nothing and make nothing for the host. What else the stage says is dropped, descriptors
+    /// included: the pidfd of a fork, for instance, whose process can then only be reaped by its number. A stage that is killed
+    /// closes the line too; its exit status tells.
     ///
     /// # Errors
     ///
-    /// The [`Failure`] of a step, as the source of an [`io::Error`] with the step's error number.
+    /// The [`Failure`] of a step; `EPROTO` if the stage waits for something; the kernel's answer to the reading, as step 0.
     pub fn running(&mut self) -> Result<(), Failure> {
         loop {
             match self.event(None) {

@@ -5,13 +5,14 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::sys::birth::{Birth, birth};
+use crate::sys::birth::{Birth, IDLE, Stillborn, birth};
 use crate::sys::{Call, Errno, Kernel, Linux};
 
 /// A birth that owns what it needs, so that it can go to another thread.
@@ -22,21 +23,24 @@ pub(crate) struct Order {
     pub(crate) cgroup: Option<OwnedFd>,
     pub(crate) ambient: bool,
     pub(crate) without_clone3: bool,
+    /// How long the stage may take to come to life.
+    pub(crate) patience: Duration,
+    /// The number of its pidfd, once there is one.
+    pub(crate) pidfd: Arc<AtomicI32>,
 }
 
-type Answer = Result<(OwnedFd, u32), Errno>;
+type Answer = Result<(OwnedFd, u32), Stillborn>;
 
 fn carry_out(order: Order) -> Answer {
-    use std::os::fd::AsFd;
     let cgroup = order.cgroup.as_ref().map(AsFd::as_fd);
     let (stage, control) = (order.stage.as_fd(), order.control.as_fd());
     let (namespaces, ambient, without_clone3) = (order.namespaces, order.ambient, order.without_clone3);
-    birth(&Birth { stage, control, namespaces, cgroup, ambient, without_clone3 })
+    birth(&Birth { stage, control, namespaces, cgroup, ambient, without_clone3, pidfd: &order.pidfd })
 }
 
-/// Blocks every signal of the calling thread: no handler of the host may run in the child on the shared memory.
+/// Blocks the signals of the calling thread: the host's handlers run on its own threads.
 fn deafen() {
-    let _masked = Linux.perform(Call::sigmask(&u64::MAX));
+    let _masked = Linux.perform(Call::sigmask(&IDLE));
 }
 
 type Job = (Order, SyncSender<Answer>);
@@ -57,15 +61,23 @@ fn jobs() -> io::Result<SyncSender<Job>> {
     }
     let (jobs, orders) = sync_channel::<Job>(64);
     thread::Builder::new().name("keelbox".into()).stack_size(128 * 1024).spawn(move || serve(&orders))?;
-    *launcher = Some(Launcher { process, jobs: jobs.clone() });
+    // What a fork left of the other process's channel may be locked for good: it is left alone.
+    std::mem::forget(launcher.replace(Launcher { process, jobs: jobs.clone() }));
     Ok(jobs)
 }
 
 fn serve(orders: &Receiver<Job>) {
     deafen();
     for (order, reply) in orders {
-        // The caller waits for the answer; if it has gone, dropping the pidfd is all there is to do.
-        let _answered = reply.send(carry_out(order));
+        answer(&reply, carry_out(order));
+    }
+}
+
+/// Gives the answer to the caller. If that has lost its patience, nobody wants the stage any more.
+fn answer(reply: &SyncSender<Answer>, answer: Answer) {
+    if let Err(SendError(Ok((pidfd, _)))) = reply.send(answer) {
+        let _killed = crate::sys::send_signal(pidfd.as_fd(), libc::SIGKILL);
+        let _reaped = crate::sys::wait(&pidfd);
     }
 }
 
@@ -73,8 +85,53 @@ fn serve(orders: &Receiver<Job>) {
 pub(crate) fn order(order: Order) -> io::Result<(OwnedFd, u32)> {
     let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
     let (reply, answer) = sync_channel(1);
+    let watch = Watch::of(&order);
     jobs()?.send((order, reply)).map_err(|_| gone())?;
-    Ok(answer.recv().map_err(|_| gone())??)
+    watch.receive(&answer)
+}
+
+/// What a caller knows of a birth that it waits for.
+struct Watch {
+    patience: Duration,
+    pidfd: Arc<AtomicI32>,
+}
+
+impl Watch {
+    fn of(order: &Order) -> Self {
+        Self { patience: order.patience, pidfd: Arc::clone(&order.pidfd) }
+    }
+
+    /// Waits for the stage to live. One that does not come to life (in a frozen cgroup, for instance) holds the thread that
+    /// cloned it, and is killed when patience ends.
+    fn receive(&self, answer: &Receiver<Answer>) -> io::Result<(OwnedFd, u32)> {
+        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let mut late = false;
+        loop {
+            match answer.recv_timeout(self.patience) {
+                Ok(Ok((pidfd, _))) if late => {
+                    // It came to life in the last moment, or ended as it was told.
+                    let _killed = crate::sys::send_signal(pidfd.as_fd(), libc::SIGKILL);
+                    let _reaped = crate::sys::wait(&pidfd);
+                    return Err(Errno::ETIMEDOUT.into());
+                }
+                Ok(Ok(born)) => return Ok(born),
+                Ok(Err(Stillborn { errno, pidfd })) => {
+                    drop(pidfd);
+                    return Err(if late { Errno::ETIMEDOUT } else { errno }.into());
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(gone()),
+                // It cannot be killed either: a frozen cgroup of version 1 lets nothing end.
+                Err(RecvTimeoutError::Timeout) if late => return Err(Errno::ETIMEDOUT.into()),
+                Err(RecvTimeoutError::Timeout) => {
+                    late = true;
+                    let number = self.pidfd.load(Ordering::Acquire);
+                    if number >= 0 {
+                        let _killed = Linux.perform(Call::pidfd_send_signal(number, libc::SIGKILL));
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// A thread that sits in cgroups of version 1, so that what it clones is born there.
@@ -86,6 +143,8 @@ pub struct Seat {
     order: SyncSender<Order>,
     answer: Receiver<Answer>,
     thread: thread::JoinHandle<()>,
+    /// The kernel's number of the thread, which it tells when it sits.
+    number: Receiver<u32>,
 }
 
 impl Seat {
@@ -98,30 +157,48 @@ impl Seat {
     pub fn take(tasks: Vec<File>) -> io::Result<Self> {
         let (order, orders) = sync_channel::<Order>(1);
         let (reply, answer) = sync_channel(1);
+        let (name, number) = sync_channel(1);
         let work = move || {
             deafen();
+            let _named = name.send(Linux.perform(Call::gettid()).unwrap_or(0) as u32);
             let joined = tasks.into_iter().try_for_each(|mut tasks| tasks.write_all(b"0"));
             let refused = joined.err().map(|error| Errno(error.raw_os_error().unwrap_or(libc::EIO)));
             if let Ok(order) = orders.recv() {
-                let _answered = reply.send(refused.map_or_else(|| carry_out(order), Err));
+                self::answer(&reply, refused.map_or_else(|| carry_out(order), |errno| Err(errno.into())));
             }
         };
         let thread = thread::Builder::new().name("keelbox-seat".into()).stack_size(128 * 1024).spawn(work)?;
-        Ok(Self { order, answer, thread })
+        Ok(Self { order, answer, thread, number })
     }
 
     /// Gives the seat up and waits until its thread has left the cgroups.
     pub fn leave(self) {
-        drop(self.order);
-        let _ended = self.thread.join();
+        let Self { order, thread, number, .. } = self;
+        drop(order);
+        end(thread, &number);
     }
 
     /// Carries out `order` and ends the thread, so that whoever is alive longest becomes the parent.
     pub(crate) fn order(self, order: Order) -> io::Result<(OwnedFd, u32)> {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let watch = Watch::of(&order);
         self.order.send(order).map_err(|_| gone())?;
-        let answer = self.answer.recv().map_err(|_| gone())?;
-        self.thread.join().map_err(|_| gone())?;
-        Ok(answer?)
+        let answer = watch.receive(&self.answer);
+        if !matches!(&answer, Err(error) if error.raw_os_error() == Some(libc::ETIMEDOUT)) {
+            end(self.thread, &self.number);
+        }
+        answer
+    }
+}
+
+/// Waits until the kernel has done with a thread. `join` comes back earlier: when the thread's memory is free, but before it
+/// leaves its cgroups and hands its children over to another thread, at which moment it sends their parent-death signals.
+fn end(thread: thread::JoinHandle<()>, number: &Receiver<u32>) {
+    const MOST: Duration = Duration::from_secs(10);
+    let number = number.recv();
+    let _ended = thread.join();
+    let (Ok(number), begun) = (number, Instant::now()) else { return };
+    while Linux.perform(Call::ask_for_thread(std::process::id(), number)).is_ok() && begun.elapsed() < MOST {
+        thread::sleep(Duration::from_micros(20));
     }
 }

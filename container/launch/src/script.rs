@@ -1,11 +1,18 @@
 //! Scripts as bytes: a header and encoded steps.
 
 use crate::owned::OwnedStep;
+use crate::step::Step;
 use crate::wire::{Encode, Header};
 
 /// Encodes `steps`. `first` is the number of the first one, `slots` the slot of the first descriptor that goes along.
 pub(crate) fn encode(steps: &[OwnedStep], first: u32, reserve: u32, slots: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(4096);
+    let numbers = steps.iter().filter_map(|step| match step {
+        Step::Descriptor { number, .. } => Some(number.saturating_add(1)),
+        _ => None,
+    });
+    // A reserve that is too small would let a step replace a descriptor that another one still needs.
+    let reserve = numbers.fold(reserve.max(3), u32::max);
     Header { count: steps.len() as u32, first, reserve, slots }.encode(&mut bytes);
     for step in steps {
         step.encode(&mut bytes);
@@ -15,7 +22,7 @@ pub(crate) fn encode(steps: &[OwnedStep], first: u32, reserve: u32, slots: u32) 
 
 #[cfg(test)]
 mod tests {
-    use crate::step::{Create, Slot, Step, Wait, Wire};
+    use crate::step::{Create, Slot, Wait, Wire};
     use crate::wire::{Decode, Malformed, Reader};
     use crate::{list, text};
 

@@ -36,7 +36,7 @@ pub(crate) fn descriptor() -> io::Result<Arc<File>> {
         // Whatever has our number now is not ours to close.
         std::mem::forget(stage.take());
     }
-    let file = Arc::new(File::from(make()?));
+    let file = Arc::new(File::from(crate::channel::above_streams(make()?)?));
     let identity = identity(&file)?;
     *stage = Some(Kept { file: Arc::clone(&file), identity });
     Ok(file)

@@ -38,13 +38,9 @@ fn main(argument: Option<&core::ffi::CStr>, room: &'static mut [u8]) -> ! {
     let Some(control) = argument.and_then(|text| number(text.to_bytes())).filter(|control| *control > 2) else {
         exit(NO_PROGRAM)
     };
-    // What other threads of the host left open at the moment of the clone ends here.
-    let _below = Linux.perform(Call::close_range(3, control as u32 - 1, 0));
-    let _above = Linux.perform(Call::close_range(control as u32 + 1, u32::MAX, 0));
-    let _cloexec = Linux.perform(Call::fcntl(control, 2, 1));
     let _umask = Linux.perform(Call::umask(0));
     let mut machine = Machine::new(Linux, control, room);
-    match machine.serve() {
+    match machine.tidy().and_then(|()| machine.serve()) {
         Err(Stop::Failed { step: _, errno }) => {
             machine.report(wire::Report::FAILED, errno.0, None);
             exit(NO_PROGRAM)

@@ -2,9 +2,7 @@
 
 use core::mem;
 
-use super::flags::{
-    F_DUPFD_CLOEXEC, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, O_CLOEXEC, PR_SET_PDEATHSIG,
-};
+use super::flags::{MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, O_CLOEXEC, PR_SET_PDEATHSIG};
 use super::{Machine, Stop};
 use crate::step::{Slot, Wait};
 use crate::sys::message::{Ancillary, Message};
@@ -22,7 +20,7 @@ impl<'m, K: Kernel> Machine<'m, K> {
         let mut ancillary = Ancillary::new();
         let mut message = Message::incoming(room, &mut ancillary);
         let length = self.kernel.perform(Call::recvmsg(self.control, &mut message, MSG_CMSG_CLOEXEC));
-        let (used, truncated) = (message.control_length(), message.truncated());
+        let (used, truncated, cut) = (message.control_length(), message.truncated(), message.cut());
         let length = length.map_err(|errno| self.failed(errno))?;
         if length == 0 {
             return Err(Stop::HostGone);
@@ -32,27 +30,20 @@ impl<'m, K: Kernel> Machine<'m, K> {
         if truncated {
             return Err(self.failed(Errno::EMFILE));
         }
+        if cut {
+            return Err(self.failed(Errno::E2BIG));
+        }
         let mut descriptors = ancillary.descriptors(used);
         let bytes = match parcel(bytes, &mut descriptors) {
             Some(file) => file.map_err(|errno| self.failed(errno))?,
             None => bytes,
         };
         let header = Header::decode(&mut Reader(bytes)).map_err(|_| self.failed(Errno::EPROTO))?;
+        self.keep_clear(header.reserve).map_err(|errno| self.failed(errno))?;
         for (slot, descriptor) in (header.slots..).zip(descriptors) {
-            let placed = self.place(slot, descriptor, header.reserve);
-            placed.map_err(|errno| self.failed(errno))?;
+            self.receive(slot, descriptor).map_err(|errno| self.failed(errno))?;
         }
         self.run(bytes)
-    }
-
-    /// Puts a received descriptor into its slot, above the numbers that the program will see.
-    fn place(&mut self, slot: u32, descriptor: i32, reserve: u32) -> Result<(), Errno> {
-        if descriptor as u32 >= reserve {
-            return self.receive(slot, descriptor);
-        }
-        let moved = self.open(Call::fcntl(descriptor, F_DUPFD_CLOEXEC, reserve as i32))?;
-        self.call(Call::close(descriptor))?;
-        self.receive(slot, moved)
     }
 
     /// Tells the host something; a host that has gone is not an error here, the next wait finds out.

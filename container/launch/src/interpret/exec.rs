@@ -35,12 +35,12 @@ impl<K: Kernel> Machine<'_, K> {
         self.call(Call::dup3(descriptor, number, 0)).map(|_| ())
     }
 
-    /// Execution resets handlers by itself, but what is ignored stays ignored. Rust programs ignore SIGPIPE, and a host
-    /// that ignores SIGCHLD would break every program that waits for children.
+    /// Execution resets handlers by itself, but what is ignored stays ignored: Rust programs ignore SIGPIPE, `nohup(1)` makes
+    /// them ignore SIGHUP, and a host that ignores SIGCHLD would break every program that waits for children.
     fn signals(&mut self) -> Done {
-        const SIGPIPE: u32 = 13;
-        const SIGCHLD: u32 = 17;
-        for signal in [SIGPIPE, SIGCHLD] {
+        const SIGKILL: u32 = 9;
+        const SIGSTOP: u32 = 19;
+        for signal in (1..=64).filter(|signal| !matches!(*signal, SIGKILL | SIGSTOP)) {
             self.call(Call::default_action(signal, &[0; 4]))?;
         }
         self.call(Call::sigmask(&0)).map(|_| ())

@@ -93,7 +93,8 @@ impl<K: Kernel> Machine<'_, K> {
     /// Opens an absolute path below the new root, or below `/` as long as there is no new one.
     pub(super) fn inside(&mut self, path: &CStr, flags: i32) -> Result<i32, Errno> {
         if self.root == AT_FDCWD && self.own_root < 0 {
-            self.own_root = self.open(Call::openat(AT_FDCWD, c"/", O_PATH | O_DIRECTORY | O_CLOEXEC, 0))?;
+            let root = self.open(Call::openat(AT_FDCWD, c"/", O_PATH | O_DIRECTORY | O_CLOEXEC, 0))?;
+            self.own_root = self.raise(root)?;
         }
         let root = if self.root == AT_FDCWD { self.own_root } else { self.root };
         open_inside(&mut self.kernel, root, path, flags, 0)

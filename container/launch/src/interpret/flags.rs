@@ -58,7 +58,9 @@ pub(super) const PR_CAP_AMBIENT_RAISE: usize = 2;
 pub(super) const PR_CAP_AMBIENT_CLEAR_ALL: usize = 4;
 pub(super) const SECCOMP_FILTER_FLAG_NEW_LISTENER: u32 = 8;
 
+pub(super) const F_GETFD: i32 = 1;
 pub(super) const F_SETFD: i32 = 2;
+pub(super) const FD_CLOEXEC: i32 = 1;
 pub(super) const F_DUPFD_CLOEXEC: i32 = 1030;
 pub(super) const CLONE_PARENT: u64 = 0x8000;
 pub(super) const CLONE_PIDFD: u64 = 0x1000;

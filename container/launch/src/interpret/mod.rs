@@ -5,6 +5,8 @@
 
 mod channel;
 mod credentials;
+#[allow(dead_code, reason = "the library does not tidy up, the stage does")]
+mod descriptors;
 mod exec;
 mod files;
 mod flags;
@@ -47,6 +49,8 @@ pub struct Machine<'m, K> {
     /// Room for messages that bring further scripts.
     room: &'m mut [u8],
     slots: [i32; Slot::COUNT],
+    /// Below this number are the descriptors that the program will see.
+    reserve: u32,
     /// The new root; `AT_FDCWD` as long as there is none.
     root: i32,
     /// `/`, opened when an inside path is first asked for before there is a new root; -1 until then.
@@ -64,8 +68,8 @@ impl<'m, K: Kernel> Machine<'m, K> {
     pub fn new(kernel: K, control: i32, room: &'m mut [u8]) -> Self {
         let slots = [-1; Slot::COUNT];
         let (root, own_root, old_root) = (AT_FDCWD, -1, -1);
-        let (step, spare, late) = (0, [-1; 2], [(u16::MAX, 0); 8]);
-        Self { kernel, control, room, slots, root, own_root, old_root, step, spare, late }
+        let (reserve, step, spare, late) = (3, 0, [-1; 2], [(u16::MAX, 0); 8]);
+        Self { kernel, control, room, slots, reserve, root, own_root, old_root, step, spare, late }
     }
 
     /// Performs the steps of `script`, header first.
@@ -119,6 +123,7 @@ impl<'m, K: Kernel> Machine<'m, K> {
 
     /// Puts a descriptor into its slot, in the place of what was there before.
     fn keep(&mut self, slot: Slot, descriptor: i32) -> Result<(), Errno> {
+        let descriptor = self.raise(descriptor)?;
         let Some(place) = self.slots.get_mut(usize::from(slot.0)) else {
             self.done(descriptor);
             return Err(Errno::EBADF);

@@ -32,6 +32,7 @@ impl<K: Kernel> Machine<'_, K> {
         let directory = self.slot(tree.directory)?;
         let copy = self.open(Call::open_tree(directory, tree.source, flags))?;
         self.keep(tree.out, copy)?;
+        let copy = self.slot(tree.out)?;
         let mut attr = tree.attr;
         if tree.idmap != Slot::NONE {
             attr.set |= MOUNT_ATTR_IDMAP;
@@ -125,7 +126,8 @@ impl<K: Kernel> Machine<'_, K> {
     }
 
     pub(super) fn pivot_root(&mut self, tree: Slot, detached: bool) -> Done {
-        self.old_root = self.open(Call::openat(AT_FDCWD, c"/", O_PATH | O_DIRECTORY | O_CLOEXEC, 0))?;
+        let old_root = self.open(Call::openat(AT_FDCWD, c"/", O_PATH | O_DIRECTORY | O_CLOEXEC, 0))?;
+        self.old_root = self.raise(old_root)?;
         if detached {
             self.attach_outside(tree, c"/")?;
         }

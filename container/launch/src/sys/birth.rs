@@ -10,10 +10,15 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::clone::{CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, CloneArgs};
 use super::numbers as nr;
-use super::raw::{Errno, check, syscall};
+use super::raw::{Call, Errno, Kernel, Linux, check, syscall};
 
 const STACK: usize = 32 * 1024;
 const SIGCHLD: u64 = 17;
+
+/// The signals that the threads that clone have blocked while they wait: all but those by which C libraries make all threads
+/// change their ids or be cancelled (32 and 33 in glibc, 34 in musl). A host that calls `setuid(3)` would wait for ever for a
+/// thread that blocks them.
+pub(crate) const IDLE: u64 = !(0b111 << 31);
 
 /// What is born: the stage, with its end of the control socket.
 #[derive(Debug)]
@@ -27,6 +32,21 @@ pub(crate) struct Birth<'a> {
     pub(crate) ambient: bool,
     /// Pretend that `clone3(2)` is missing, for tests.
     pub(crate) without_clone3: bool,
+    /// Where the kernel puts the number of the pidfd, before the child runs: -1 until then.
+    pub(crate) pidfd: &'a AtomicI32,
+}
+
+/// Why there is no stage. Whoever watches the birth closes the pidfd of what has ended: it may be about to use its number.
+#[derive(Debug)]
+pub(crate) struct Stillborn {
+    pub(crate) errno: Errno,
+    pub(crate) pidfd: Option<OwnedFd>,
+}
+
+impl From<Errno> for Stillborn {
+    fn from(errno: Errno) -> Self {
+        Self { errno, pidfd: None }
+    }
 }
 
 /// What the child needs, prepared by the parent; `errno` is where it leaves the reason if it fails.
@@ -39,8 +59,9 @@ struct Cradle {
     errno: AtomicI32,
 }
 
-/// Brings the stage to life. The calling thread must have its signals blocked and stands still until the stage runs.
-pub(crate) fn birth(birth: &Birth<'_>) -> Result<(OwnedFd, u32), Errno> {
+/// Brings the stage to life. The calling thread stands still until the stage runs. No handler of the host may run in the child
+/// on the shared memory, so every signal stays blocked from before the clone: in the child for good, here until the end.
+pub(crate) fn birth(birth: &Birth<'_>) -> Result<(OwnedFd, u32), Stillborn> {
     let mut stack = vec![0u128; STACK / 16];
     let number = std::ffi::CString::new(birth.control.as_raw_fd().to_string()).unwrap_or_default();
     let cradle = Cradle {
@@ -51,20 +72,25 @@ pub(crate) fn birth(birth: &Birth<'_>) -> Result<(OwnedFd, u32), Errno> {
         environment: [std::ptr::null()],
         errno: AtomicI32::new(0),
     };
-    let mut pidfd: i32 = -1;
     let into = if birth.cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
-    let mut args = CloneArgs::copy(birth.namespaces | CLONE_PIDFD | into, 0, &mut pidfd);
+    let mut unused = -1;
+    let mut args = CloneArgs::copy(birth.namespaces | CLONE_PIDFD | into, 0, &mut unused);
+    args.pidfd = birth.pidfd.as_ptr() as u64;
     args.flags |= CLONE_VM | CLONE_VFORK;
     args.exit_signal = SIGCHLD;
     args.cgroup = birth.cgroup.map_or(0, |cgroup| cgroup.as_raw_fd() as u64);
-    let pid = clone(&mut args, &mut stack, &cradle, birth.without_clone3)?;
+    let _blocked = Linux.perform(Call::sigmask(&u64::MAX));
+    let cloned = clone(&mut args, &mut stack, &cradle, birth.without_clone3);
+    let _unblocked = Linux.perform(Call::sigmask(&IDLE));
+    let pid = cloned.map_err(Stillborn::from)?;
+    let pidfd = birth.pidfd.load(Ordering::Acquire);
     // SAFETY: CLONE_PIDFD made the kernel put a new descriptor there, which nothing else knows.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     match cradle.errno.load(Ordering::Acquire) {
         0 => Ok((pidfd, pid)),
         errno => {
             let _reaped = super::process::wait(&pidfd);
-            Err(Errno(errno))
+            Err(Stillborn { errno: Errno(errno), pidfd: Some(pidfd) })
         }
     }
 }

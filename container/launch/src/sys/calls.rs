@@ -86,6 +86,10 @@ impl<'a> Call<'a> {
     pub fn read(descriptor: i32, bytes: &'a mut [u8]) -> Self {
         call!(READ, fd(descriptor), bytes.as_mut_ptr() as usize, bytes.len())
     }
+    /// `getdents64(2)`.
+    pub fn getdents64(descriptor: i32, entries: &'a mut [u8]) -> Self {
+        call!(GETDENTS64, fd(descriptor), entries.as_mut_ptr() as usize, entries.len())
+    }
     /// `mkdirat(2)`.
     pub fn mkdirat(directory: i32, path: &'a CStr, mode: u32) -> Self {
         call!(MKDIRAT, fd(directory), text(path), mode as usize)
@@ -319,6 +323,14 @@ impl<'a> Call<'a> {
     /// `rt_sigaction(2)` that gives `signal` its default action: an all-zero `sigaction`.
     pub(crate) fn default_action(signal: u32, zeroes: &'a [u64; 4]) -> Self {
         call!(RT_SIGACTION, signal as usize, zeroes.as_ptr() as usize, 0, 8)
+    }
+    /// `tgkill(2)` with signal 0: `ESRCH` once the thread has ended for good.
+    pub fn ask_for_thread(process: u32, thread: u32) -> Self {
+        call!(TGKILL, process as usize, thread as usize, 0)
+    }
+    /// `gettid(2)`.
+    pub fn gettid() -> Self {
+        call!(GETTID)
     }
     /// `exit_group(2)`.
     pub(crate) fn exit(code: i32) -> Self {

@@ -9,6 +9,7 @@ const HEADER: usize = 16;
 const SOL_SOCKET: u32 = 1;
 const SCM_RIGHTS: u32 = 1;
 const MSG_CTRUNC: u32 = 8;
+const MSG_TRUNC: u32 = 0x20;
 
 /// Room for the ancillary data of one message, aligned as `cmsghdr` wants it.
 #[derive(Debug)]
@@ -86,6 +87,11 @@ impl<'a> Message<'a> {
     /// Whether the kernel had more descriptors than there was room for.
     pub fn truncated(&self) -> bool {
         self.flags & MSG_CTRUNC != 0
+    }
+
+    /// Whether the message was longer than the room for it.
+    pub fn cut(&self) -> bool {
+        self.flags & MSG_TRUNC != 0
     }
 
     /// The address of this `msghdr`, once it points at its own vector; good for as long as the message stays borrowed.

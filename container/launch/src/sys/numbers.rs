@@ -35,6 +35,7 @@ mod table {
     pub(crate) const FSTATFS: usize = 138;
     pub(crate) const FTRUNCATE: usize = 77;
     pub(crate) const GETCWD: usize = 79;
+    pub(crate) const GETDENTS64: usize = 217;
     pub(crate) const GETPID: usize = 39;
     pub(crate) const GETPPID: usize = 110;
     pub(crate) const GETTID: usize = 186;
@@ -85,6 +86,7 @@ mod table {
     pub(crate) const SOCKETPAIR: usize = 53;
     pub(crate) const STATX: usize = 332;
     pub(crate) const SYMLINKAT: usize = 266;
+    pub(crate) const TGKILL: usize = 234;
     pub(crate) const UMASK: usize = 95;
     pub(crate) const UMOUNT2: usize = 166;
     pub(crate) const UNLINKAT: usize = 263;
@@ -125,6 +127,7 @@ mod table {
     pub(crate) const FSTATFS: usize = 44;
     pub(crate) const FTRUNCATE: usize = 46;
     pub(crate) const GETCWD: usize = 17;
+    pub(crate) const GETDENTS64: usize = 61;
     pub(crate) const GETPID: usize = 172;
     pub(crate) const GETPPID: usize = 173;
     pub(crate) const GETTID: usize = 178;
@@ -175,6 +178,7 @@ mod table {
     pub(crate) const SOCKETPAIR: usize = 199;
     pub(crate) const STATX: usize = 291;
     pub(crate) const SYMLINKAT: usize = 36;
+    pub(crate) const TGKILL: usize = 131;
     pub(crate) const UMASK: usize = 166;
     pub(crate) const UMOUNT2: usize = 39;
     pub(crate) const UNLINKAT: usize = 35;
