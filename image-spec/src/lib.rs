@@ -1,2 +1,56 @@
-//! Under construction.
+//! OCI images on disk: open, verify, unpack for overlayfs, and turn into the process to run.
+//!
+//! ```no_run
+//! use keelbox_image_spec::{Image, Store};
+//!
+//! let image = Image::open("oci:./debian:12")?;               // also oci-archive: and docker-archive:
+//! let unpacked = image.unpack(&Store::default_for_user("/home/me")?)?;
+//! let process = image.process()?;
+//! println!("run {:?} in {}", process.args, process.cwd);
+//! for layer in unpacked.layers() {
+//!     println!("on {}", layer.path().display());              // bottom first, for `lowerdir`
+//! }
+//! # Ok::<(), keelbox_image_spec::Error>(())
+//! ```
+//!
+//! The way through the crate is [`Image`] → [`Unpacked`] and [`ProcessSettings`]. An image is untrusted: every size is
+//! bounded ([`Limits`]), every digest verified, every name resolved inside the layer, and nothing of it is executed.
+//!
+//! What it leaves out: registries, pushing, building, garbage collection, and mounting.
+
 #![forbid(unsafe_code)]
+
+mod blobs;
+mod config;
+mod digest;
+mod docker;
+mod document;
+mod done;
+mod error;
+mod files;
+mod image;
+mod json;
+mod layout;
+mod limits;
+mod platform;
+mod process;
+mod source;
+mod store;
+mod tar;
+mod unpack;
+mod user;
+mod view;
+
+pub use config::{History, ImageConfig};
+pub use digest::{Algorithm, Digest};
+pub use error::{Error, ErrorKind, Result};
+pub use image::{Image, Layer, OpenOptions};
+pub use limits::Limits;
+pub use oci_spec;
+pub use platform::Platform;
+pub use process::{DEFAULT_PATH, ProcessSettings};
+pub use store::Store;
+pub use unpack::note::{Note, NoteKind};
+pub use unpack::{Durability, RootMetadata, UnpackOptions, Unpacked, UnpackedLayer};
+pub use user::{ResolvedUser, User};
+pub use view::Layers;

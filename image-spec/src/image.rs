@@ -1,0 +1,296 @@
+//! An opened image: manifest, configuration and layers of one platform.
+//!
+//! Job: the crate's front door, `Image::open`. Everything small is read and verified here; layers are only described, and
+//! verified when they are unpacked. Leaves out pulling, pushing and changing images.
+
+use crate::blobs::{Blobs, Extent, blob_name};
+use crate::source::Source;
+use crate::{Digest, Error, ImageConfig, Limits, Platform, ProcessSettings, Result, docker, layout};
+use std::path::Path;
+use std::sync::Arc;
+
+/// An image, opened and ready to unpack. Cloning is cheap.
+///
+/// ```no_run
+/// use keelbox_image_spec::{Image, Store};
+/// let image = Image::open("oci:./debian:12")?;
+/// println!("{} for {}", image.manifest_digest(), image.config().platform());
+/// let unpacked = image.unpack(&Store::open("/var/lib/keelbox")?)?;
+/// for layer in unpacked.layers() {
+///     println!("{}", layer.path().display());
+/// }
+/// # Ok::<(), keelbox_image_spec::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Image(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    blobs: Blobs,
+    name: Option<String>,
+    raw_manifest: Arc<[u8]>,
+    manifest_digest: Digest,
+    media_type: String,
+    config: ImageConfig,
+    layers: Vec<Layer>,
+    limits: Limits,
+}
+
+/// One layer of an image, not yet unpacked.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    digest: Digest,
+    diff_id: Digest,
+    size: u64,
+    media_type: String,
+    /// Where its blob lies among the image's.
+    pub(crate) path: String,
+}
+
+impl Layer {
+    /// The digest of the blob, as the manifest has it.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The digest of the uncompressed layer, as the configuration has it.
+    #[must_use]
+    pub fn diff_id(&self) -> &Digest {
+        &self.diff_id
+    }
+
+    /// Bytes of the blob.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The media type, as the manifest has it. The blob's own first bytes decide how it is read.
+    #[must_use]
+    pub fn media_type(&self) -> &str {
+        &self.media_type
+    }
+}
+
+/// How to open an image, when the defaults of [`Image::open`] do not fit.
+///
+/// ```no_run
+/// use keelbox_image_spec::{OpenOptions, Platform};
+/// let image = OpenOptions::new().platform(Platform::parse("linux/arm64")?).open("oci:./debian:12")?;
+/// # Ok::<(), keelbox_image_spec::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct OpenOptions {
+    platform: Platform,
+    limits: Limits,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { platform: Platform::host(), limits: Limits::default() }
+    }
+}
+
+impl OpenOptions {
+    /// The options [`Image::open`] uses.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The machine the image should run on. Default: [`Platform::host`].
+    pub fn platform(mut self, platform: Platform) -> Self {
+        self.platform = platform;
+        self
+    }
+
+    /// What the image may cost, also when it is unpacked later. Default: [`Limits::default`].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Opens the image `source`, written as [`Image::open`] takes it.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub fn open(&self, source: &str) -> Result<Image> {
+        match Source::parse(source)? {
+            Source::Directory { path, name } => self.layout(Blobs::open_directory(&path)?, name.as_deref()),
+            Source::OciArchive { path, name } => self.layout(self.archive(&path)?, name.as_deref()),
+            Source::DockerArchive { path, name } => self.docker(self.archive(&path)?, name.as_deref()),
+            Source::Archive { path, name } => {
+                let blobs = self.archive(&path)?;
+                if blobs.has("oci-layout") {
+                    self.layout(blobs, name.as_deref())
+                } else {
+                    self.docker(blobs, name.as_deref())
+                }
+            }
+        }
+    }
+
+    fn archive(&self, path: &Path) -> Result<Blobs> {
+        Blobs::open_archive(path, &self.limits)
+    }
+
+    fn layout(&self, blobs: Blobs, name: Option<&str>) -> Result<Image> {
+        let chosen = layout::choose(&blobs, name, &self.platform, &self.limits)?;
+        let place = format!("manifest {} in {}", chosen.digest, blobs.path().display());
+        let descriptor = &chosen.manifest.config;
+        if crate::document::kind(&descriptor.media_type) != crate::document::Kind::Config {
+            return Err(Error::unsupported(format!(
+                "{place}: configuration of type {:?} is not an image's",
+                descriptor.media_type
+            )));
+        }
+        self.count_layers(chosen.manifest.layers.len(), &place)?;
+        let raw = blobs.verified(descriptor, self.limits.config_bytes, "image configuration")?;
+        let config = ImageConfig::parse_named(
+            raw,
+            &format!("image configuration {} in {}", descriptor.digest, blobs.path().display()),
+        )?;
+        if config.diff_ids().len() != chosen.manifest.layers.len() {
+            let counts = format!("{} layers but {} diff_ids", chosen.manifest.layers.len(), config.diff_ids().len());
+            return Err(Error::format(format!("{place}: {counts}")));
+        }
+        let layers = chosen.manifest.layers.iter().zip(config.diff_ids()).map(|(descriptor, diff_id)| {
+            let digest = descriptor.digest()?;
+            let path = blob_name(&digest);
+            Ok(Layer {
+                digest,
+                diff_id: diff_id.clone(),
+                size: descriptor.size,
+                media_type: descriptor.media_type.clone(),
+                path,
+            })
+        });
+        Ok(Image(Arc::new(Inner {
+            layers: layers.collect::<Result<_>>()?,
+            blobs,
+            name: chosen.name,
+            raw_manifest: chosen.raw,
+            manifest_digest: chosen.digest,
+            media_type: chosen.media_type,
+            config,
+            limits: self.limits,
+        })))
+    }
+
+    fn docker(&self, blobs: Blobs, name: Option<&str>) -> Result<Image> {
+        let saved = docker::choose(&blobs, name, &self.limits)?;
+        self.count_layers(saved.paths.len(), &blobs.path().display().to_string())?;
+        let described = saved.manifest.layers.iter().zip(saved.paths).zip(saved.config.diff_ids());
+        let layers = described.map(|((descriptor, path), diff_id)| {
+            let digest = descriptor.digest()?;
+            Ok(Layer {
+                digest,
+                diff_id: diff_id.clone(),
+                size: descriptor.size,
+                media_type: descriptor.media_type.clone(),
+                path,
+            })
+        });
+        Ok(Image(Arc::new(Inner {
+            layers: layers.collect::<Result<_>>()?,
+            blobs,
+            name: saved.name,
+            manifest_digest: Digest::of(&saved.raw),
+            raw_manifest: saved.raw,
+            media_type: saved.media_type.to_owned(),
+            config: saved.config,
+            limits: self.limits,
+        })))
+    }
+
+    fn count_layers(&self, count: usize, place: &str) -> Result<()> {
+        if count > self.limits.layers {
+            return Err(Error::limit(format!("{place}: {count} layers, more than {}", self.limits.layers)));
+        }
+        Ok(())
+    }
+}
+
+impl Image {
+    /// Opens an image on this machine's disk, for this machine's platform.
+    ///
+    /// | `source` | is |
+    /// |---|---|
+    /// | `oci:DIRECTORY[:NAME]` | an OCI layout |
+    /// | `oci-archive:FILE[:NAME]` | a tar archive of an OCI layout |
+    /// | `docker-archive:FILE[:NAME]` | what `docker save` writes |
+    /// | a path, perhaps with `:NAME` | any of these |
+    ///
+    /// `NAME` is a reference name such as `12` or `debian:12`, or `@` and a digest. Without it there must be one image.
+    /// In an index the best manifest for the platform is taken; a single image for another platform is opened as well.
+    ///
+    /// # Errors
+    /// `NotFound`, `Ambiguous` (naming what there is), `Format`, `DigestMismatch`, `SizeMismatch`, `Limit`, or
+    /// `Unsupported` for registries, artifacts and compressed archives.
+    pub fn open(source: &str) -> Result<Self> {
+        OpenOptions::new().open(source)
+    }
+
+    /// The image configuration.
+    #[must_use]
+    pub fn config(&self) -> &ImageConfig {
+        &self.0.config
+    }
+
+    /// The layers, bottom first.
+    #[must_use]
+    pub fn layers(&self) -> &[Layer] {
+        &self.0.layers
+    }
+
+    /// The digest of the manifest. A docker archive has no manifest; then of the one made from it, always the same.
+    #[must_use]
+    pub fn manifest_digest(&self) -> &Digest {
+        &self.0.manifest_digest
+    }
+
+    /// The manifest, byte for byte.
+    #[must_use]
+    pub fn raw_manifest(&self) -> &[u8] {
+        &self.0.raw_manifest
+    }
+
+    /// The media type of the manifest.
+    #[must_use]
+    pub fn media_type(&self) -> &str {
+        &self.0.media_type
+    }
+
+    /// The name the archive or layout gives the image. The content decides it, so never use it as a key.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.0.name.as_deref()
+    }
+
+    /// The process the image describes.
+    ///
+    /// # Errors
+    /// As [`ProcessSettings::from_config`].
+    pub fn process(&self) -> Result<ProcessSettings> {
+        ProcessSettings::from_config(&self.0.config)
+    }
+
+    /// The manifest as `oci-spec`'s type, for programs that already use it.
+    ///
+    /// # Errors
+    /// `Format` where that type is stricter than this crate.
+    pub fn to_oci_spec(&self) -> Result<oci_spec::image::ImageManifest> {
+        oci_spec::image::ImageManifest::from_reader(self.raw_manifest())
+            .map_err(|_| Error::format("image manifest does not fit the type of oci-spec"))
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// The bytes of a layer's blob.
+    pub(crate) fn blob(&self, layer: &Layer) -> Result<Extent> {
+        self.0.blobs.extent(&layer.path)
+    }
+}

@@ -1,0 +1,355 @@
+//! The directory in which unpacked layers live.
+//!
+//! Job: its shape on disk, its locks, and what makes a layer complete, as the table at [`Store`] says. Everything is done by
+//! descriptor from the root, which only its owner can enter. Leaves out blobs, names and collection of garbage in use,
+//! which have their places reserved. Oldest kernel: any supported one.
+
+use crate::done::Done;
+use crate::error::Attempt;
+use crate::json::{self, Field};
+use crate::{Digest, Error, Result, files};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag, open, openat, renameat};
+use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
+use nix::unistd::geteuid;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A content store on disk. Cloning is cheap; any number of processes may use one at a time.
+///
+/// | path | is |
+/// |---|---|
+/// | `meta.json` | the version of the format |
+/// | `layers/KEY/fs` | an unpacked layer, for `lowerdir` |
+/// | `layers/KEY/layer.idx` | [notes](crate::Note) about it |
+/// | `layers/KEY/done` | written last; without it the layer does not count |
+/// | `locks/NN` | `flock` of the layers whose digest falls there, held while one is unpacked |
+/// | `trash/` | what is being deleted |
+///
+/// `KEY` is `diffid-HEX` for a layer that means the same whatever lies below it, else `chain-HEX`.
+///
+/// ```
+/// use keelbox_image_spec::Store;
+/// let directory = tempfile::tempdir()?;
+/// let store = Store::open(directory.path().join("store"))?;
+/// assert!(store.layers()?.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    layers: OwnedFd,
+    locks: OwnedFd,
+    trash: OwnedFd,
+}
+
+/// Locks are spread over this many files, so that unpacking an image holds few descriptors and locks are never deleted.
+const SHARDS: u8 = 32;
+
+impl Store {
+    /// Opens the store at `path`, making it (mode 0700, with parents) if there is none.
+    ///
+    /// # Errors
+    /// `Unsupported` for a store of another user or of a newer format, and what the kernel says.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let failed = || format!("cannot open the store {}", path.display());
+        std::fs::create_dir_all(path).attempt(failed)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = open(path, flags, Mode::empty()).attempt(failed)?;
+        let stat = fstat(&root).attempt(failed)?;
+        if stat.st_uid != geteuid().as_raw() {
+            return Err(Error::unsupported(format!("the store {} belongs to user {}", path.display(), stat.st_uid)));
+        }
+        // Layers contain set-uid programs and devices, which are nobody else's to reach.
+        if stat.st_mode & 0o077 != 0 {
+            fchmod(&root, Mode::S_IRWXU).attempt(failed)?;
+        }
+        let directory = |name: &str| -> Result<OwnedFd> {
+            match mkdirat(&root, name, Mode::S_IRWXU) {
+                Ok(()) | Err(Errno::EEXIST) => files::open_directory(&root, name.as_bytes()).attempt(failed),
+                Err(errno) => Err(Error::os(failed(), errno)),
+            }
+        };
+        let (layers, locks, trash) = (directory("layers")?, directory("locks")?, directory("trash")?);
+        check_version(&root, path)?;
+        let path = std::path::absolute(path).attempt(failed)?;
+        Ok(Self(Arc::new(Inner { path, layers, locks, trash })))
+    }
+
+    /// Opens the store that programs share by default: `/var/lib/keelbox` for root, `.local/share/keelbox` below `home`
+    /// for everybody else.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn default_for_user(home: impl AsRef<Path>) -> Result<Self> {
+        Self::open(Self::default_path(home))
+    }
+
+    /// The path that [`default_for_user`](Self::default_for_user) opens.
+    #[must_use]
+    pub fn default_path(home: impl AsRef<Path>) -> PathBuf {
+        if geteuid().is_root() { "/var/lib/keelbox".into() } else { home.as_ref().join(".local/share/keelbox") }
+    }
+
+    /// Where the store is, as an absolute path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// The keys of the complete layers, sorted.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn layers(&self) -> Result<Vec<String>> {
+        let names = files::names(self.0.layers.as_fd()).attempt(|| self.failed("list"))?;
+        let mut keys = Vec::new();
+        for name in names {
+            let Ok(key) = name.into_string() else { continue };
+            if !key.starts_with('.') && self.done(&key)?.is_some() {
+                keys.push(key);
+            }
+        }
+        keys.sort_unstable();
+        Ok(keys)
+    }
+
+    /// Removes the layer `key` and its files. Waits while a layer that shares its lock is being unpacked. Nothing protects
+    /// a layer that a container uses: overlayfs goes on with deleted files, but do not count on it.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such layer, and what the kernel says.
+    pub fn remove_layer(&self, key: &str) -> Result<()> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if key.is_empty() || !key.bytes().all(plain) {
+            return Err(Error::not_found(format!("there is no layer {key:?} in {}", self.path().display())));
+        }
+        let diff_id = self.done(key)?.map(|done| done.diff_id);
+        let _lock = diff_id.as_ref().map(|diff_id| self.lock(shard(diff_id))).transpose()?;
+        self.discard(key.as_bytes())?;
+        self.empty_trash()
+    }
+
+    /// Deletes what crashed runs have left. Unpacking does so by itself when it has written something.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn sweep(&self) -> Result<()> {
+        for name in files::names(self.0.layers.as_fd()).attempt(|| self.failed("list"))? {
+            let name = name.to_bytes();
+            if !name.starts_with(b".tmp-") {
+                continue;
+            }
+            // Whoever works in a temporary directory holds its lock, and the kernel lets go when that process dies.
+            let Ok(directory) = files::open_directory(&self.0.layers, name) else { continue };
+            if let Ok(_lock) = Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+                self.discard(name)?;
+            }
+        }
+        self.empty_trash()
+    }
+
+    /// Takes a name out of `layers/` at once; its files go later.
+    fn discard(&self, name: &[u8]) -> Result<()> {
+        let shown = name.escape_ascii();
+        match renameat(&self.0.layers, name, &self.0.trash, unique("t").as_str()) {
+            Err(Errno::ENOENT) => {
+                Err(Error::not_found(format!("there is no layer {shown} in {}", self.path().display())))
+            }
+            answer => answer.attempt(|| format!("cannot remove the layer {shown} from {}", self.path().display())),
+        }
+    }
+
+    fn empty_trash(&self) -> Result<()> {
+        for name in files::names(self.0.trash.as_fd()).attempt(|| self.failed("clean"))? {
+            match files::remove_tree(&self.0.trash, name.to_bytes()) {
+                // Another process empties it at the same time.
+                Ok(()) | Err(Errno::ENOENT | Errno::ESTALE | Errno::ENOTDIR | Errno::ENOTEMPTY) => {}
+                Err(errno) => return Err(Error::os(self.failed("clean"), errno)),
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&self, verb: &str) -> String {
+        format!("cannot {verb} the store {}", self.path().display())
+    }
+
+    /// Holds the lock `number` until it is dropped.
+    pub(crate) fn lock(&self, number: u8) -> Result<Flock<OwnedFd>> {
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mut file = openat(&self.0.locks, format!("{number:02}").as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)
+            .attempt(|| self.failed("lock"))?;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusive) {
+                Ok(lock) => return Ok(lock),
+                Err((same, Errno::EINTR)) => file = same,
+                Err((_, errno)) => return Err(Error::os(self.failed("lock"), errno)),
+            }
+        }
+    }
+
+    /// Reads what is known of the layer `key`; `None` if it is not complete.
+    pub(crate) fn done(&self, key: &str) -> Result<Option<Done>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = match openat(&self.0.layers, format!("{key}/done").as_str(), flags, Mode::empty()) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+            other => other.attempt(|| format!("cannot open layer {key} in {}", self.path().display()))?,
+        };
+        let mut text = Vec::new();
+        File::from(file)
+            .take(64 << 10)
+            .read_to_end(&mut text)
+            .attempt(|| format!("cannot read layer {key} in {}", self.path().display()))?;
+        // A mark that was cut short by a crash is no mark.
+        let Ok(done) = Done::parse(&text) else { return Ok(None) };
+        let index = format!("{key}/layer.idx");
+        let index = files::stat(&self.0.layers, index.as_bytes()).attempt(|| self.failed("read"))?;
+        let whole = index.is_some_and(|stat| u64::try_from(stat.st_size) == Ok(done.index_bytes));
+        Ok(Some(done).filter(|_| whole))
+    }
+
+    pub(crate) fn layer_path(&self, key: &str) -> PathBuf {
+        self.path().join("layers").join(key).join("fs")
+    }
+
+    /// The open directory of a complete layer's files.
+    pub(crate) fn layer_directory(&self, key: &str) -> Result<OwnedFd> {
+        let failed = || format!("cannot open layer {key} in {}", self.path().display());
+        let layer = files::open_directory(&self.0.layers, key.as_bytes()).attempt(failed)?;
+        files::open_directory(&layer, b"fs").attempt(failed)
+    }
+
+    pub(crate) fn index(&self, key: &str) -> Result<String> {
+        let path = self.path().join("layers").join(key).join("layer.idx");
+        std::fs::read_to_string(&path).attempt(|| format!("cannot read {}", path.display()))
+    }
+
+    /// A fresh directory to extract into, which vanishes unless it is committed.
+    pub(crate) fn temporary(&self) -> Result<Temporary> {
+        loop {
+            let name = unique(".tmp-");
+            mkdirat(&self.0.layers, name.as_str(), Mode::S_IRWXU).attempt(|| self.failed("write"))?;
+            let opened = files::open_directory(&self.0.layers, name.as_bytes()).attempt(|| self.failed("write"))?;
+            // A sweeper may have seen the directory before it was locked; then it is gone or going.
+            let Ok(directory) = Flock::lock(opened, FlockArg::LockExclusiveNonblock) else { continue };
+            let still = files::stat(&self.0.layers, name.as_bytes()).attempt(|| self.failed("write"))?;
+            let own = fstat(&*directory).attempt(|| self.failed("write"))?;
+            if still.is_some_and(|stat| stat.st_ino == own.st_ino) {
+                mkdirat(&*directory, "fs", Mode::S_IRWXU).attempt(|| self.failed("write"))?;
+                return Ok(Temporary { store: self.clone(), name, directory: Some(directory) });
+            }
+        }
+    }
+
+    pub(crate) fn directory(&self) -> &OwnedFd {
+        &self.0.layers
+    }
+}
+
+/// The lock a layer falls under.
+pub(crate) fn shard(diff_id: &Digest) -> u8 {
+    u8::from_str_radix(&diff_id.hex()[..2], 16).unwrap_or(0) % SHARDS
+}
+
+/// A name nobody else in this or another process makes at the same time.
+fn unique(prefix: &str) -> String {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+    format!("{prefix}{}-{time:x}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
+fn check_version(root: &OwnedFd, path: &Path) -> Result<()> {
+    let name = path.join("meta.json");
+    let failed = || format!("cannot read {}", name.display());
+    let text = match openat(root, "meta.json", OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()) {
+        Ok(file) => {
+            let mut text = Vec::new();
+            File::from(file).take(64 << 10).read_to_end(&mut text).attempt(failed)?;
+            text
+        }
+        Err(Errno::ENOENT) => {
+            // Several processes may do so at once; all write the same.
+            let temporary = unique(".meta-");
+            let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let file = openat(root, temporary.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR).attempt(failed)?;
+            File::from(file).write_all(b"{\"version\":1,\"features\":{\"incompat\":[]}}\n").attempt(failed)?;
+            return renameat(root, temporary.as_str(), root, "meta.json").attempt(failed);
+        }
+        Err(errno) => return Err(Error::os(failed(), errno)),
+    };
+    let what = name.display().to_string();
+    let value = json::parse(&text, &what)?;
+    let meta = Field::root(&value, &what)?;
+    let needs =
+        meta.get("features")?.map(|features| features.optional_texts("incompat")).transpose()?.unwrap_or_default();
+    match (meta.require("version")?.number()?, needs.first()) {
+        (1, None) => Ok(()),
+        (version, _) => Err(Error::unsupported(format!(
+            "the store {} has version {version} and features {needs:?}",
+            path.display()
+        ))),
+    }
+}
+
+/// A layer that is not complete. Dropping it deletes it.
+#[derive(Debug)]
+pub(crate) struct Temporary {
+    store: Store,
+    name: String,
+    directory: Option<Flock<OwnedFd>>,
+}
+
+impl Temporary {
+    /// The directory with the lock, around `fs`.
+    pub(crate) fn directory(&self) -> Result<&OwnedFd> {
+        self.directory.as_deref().ok_or_else(|| Error::not_found("the temporary layer is gone"))
+    }
+
+    /// Writes the notes and the mark that the layer is complete.
+    pub(crate) fn complete(&self, index: &str, done: &Done) -> Result<()> {
+        let directory = self.directory()?;
+        for (name, text) in [("layer.idx", index), ("done", &done.render())] {
+            let failed = || format!("cannot write {name} of a layer in {}", self.store.path().display());
+            let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let file = openat(directory, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).attempt(failed)?;
+            files::write_all(file.as_fd(), text.as_bytes()).attempt(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the layer its name. A complete one of that name stays; an incomplete one is replaced.
+    pub(crate) fn commit(mut self, key: &str) -> Result<()> {
+        let store = self.store.clone();
+        let failed = || format!("cannot add layer {key} to {}", store.path().display());
+        let layers = &store.0.layers;
+        let mut answer = renameat(layers, self.name.as_str(), layers, key);
+        if let Err(Errno::EEXIST | Errno::ENOTEMPTY) = answer {
+            if store.done(key)?.is_some() {
+                return Ok(());
+            }
+            store.discard(key.as_bytes())?;
+            answer = renameat(layers, self.name.as_str(), layers, key);
+        }
+        answer.attempt(failed)?;
+        self.directory = None;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // What cannot be removed now is swept later: its lock ends with this value.
+        if self.directory.is_some() && self.store.discard(self.name.as_bytes()).is_ok() {
+            drop(self.store.empty_trash());
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! What the tests share: a writer of archives byte by byte, layouts made of them, and pictures of trees.
+//!
+//! The writer is not a library for tar: it writes what it is told, wrong or right.
+#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(clippy::print_stderr, reason = "a test that does not run says so")]
+
+use keelbox_image_spec::{Digest, Durability, Image, Limits, OpenOptions, Result, Store, UnpackOptions, Unpacked};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// One header block, with every field as bytes.
+#[derive(Clone)]
+pub struct Header(pub [u8; 512]);
+
+impl Header {
+    /// A POSIX header of the given type for root, mode 0644, time 1000000000.
+    pub fn new(kind: u8, name: impl AsRef<[u8]>) -> Self {
+        let mut header = Self([0; 512]);
+        header.bytes(0, 100, name.as_ref());
+        header.octal(100, 8, if kind == b'5' { 0o755 } else { 0o644 });
+        header.octal(108, 8, 0).octal(116, 8, 0).octal(124, 12, 0).octal(136, 12, 1_000_000_000);
+        header.0[156] = kind;
+        header.bytes(257, 8, b"ustar\x0000");
+        header.octal(329, 8, 0).octal(337, 8, 0);
+        header
+    }
+
+    pub fn bytes(&mut self, start: usize, length: usize, bytes: &[u8]) -> &mut Self {
+        assert!(bytes.len() <= length, "{} bytes do not fit a header field", bytes.len());
+        self.0[start..start + length].fill(0);
+        self.0[start..start + bytes.len()].copy_from_slice(bytes);
+        self
+    }
+
+    pub fn octal(&mut self, start: usize, length: usize, value: u64) -> &mut Self {
+        let text = format!("{value:0width$o}\0", width = length - 1);
+        self.bytes(start, length, text.as_bytes())
+    }
+
+    pub fn mode(mut self, mode: u64) -> Self {
+        self.octal(100, 8, mode);
+        self
+    }
+
+    pub fn owner(mut self, uid: u64, gid: u64) -> Self {
+        self.octal(108, 8, uid).octal(116, 8, gid);
+        self
+    }
+
+    pub fn size(mut self, size: u64) -> Self {
+        self.octal(124, 12, size);
+        self
+    }
+
+    pub fn mtime(mut self, mtime: u64) -> Self {
+        self.octal(136, 12, mtime);
+        self
+    }
+
+    pub fn link(mut self, target: impl AsRef<[u8]>) -> Self {
+        self.bytes(157, 100, target.as_ref());
+        self
+    }
+
+    pub fn device(mut self, major: u64, minor: u64) -> Self {
+        self.octal(329, 8, major).octal(337, 8, minor);
+        self
+    }
+
+    /// Makes it a GNU header, whose last part has other fields.
+    pub fn gnu(mut self) -> Self {
+        self.bytes(257, 8, b"ustar  \0");
+        self.0[345..].fill(0);
+        self
+    }
+
+    fn sealed(mut self) -> [u8; 512] {
+        self.0[148..156].fill(b' ');
+        let sum: u32 = self.0.iter().map(|byte| u32::from(*byte)).sum();
+        self.0[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        self.0
+    }
+}
+
+/// An archive being written.
+#[derive(Clone, Default)]
+pub struct Tar(pub Vec<u8>);
+
+impl Tar {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A header with a right checksum, then `data` padded to blocks. The size field is what the header says.
+    pub fn raw(mut self, header: Header, data: &[u8]) -> Self {
+        self.0.extend_from_slice(&header.sealed());
+        self.0.extend_from_slice(data);
+        self.0.resize(self.0.len().next_multiple_of(512), 0);
+        self
+    }
+
+    pub fn entry(self, header: Header, data: &[u8]) -> Self {
+        let header = header.size(data.len() as u64);
+        self.raw(header, data)
+    }
+
+    pub fn file(self, name: impl AsRef<[u8]>, data: &str) -> Self {
+        self.entry(Header::new(b'0', name), data.as_bytes())
+    }
+
+    pub fn directory(self, name: impl AsRef<[u8]>) -> Self {
+        self.entry(Header::new(b'5', name), b"")
+    }
+
+    pub fn symlink(self, name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Self {
+        self.entry(Header::new(b'2', name).link(target), b"")
+    }
+
+    pub fn hard_link(self, name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Self {
+        self.entry(Header::new(b'1', name).link(target), b"")
+    }
+
+    /// An `x` header for the next entry.
+    pub fn pax(self, records: &[(&str, &[u8])]) -> Self {
+        let content: Vec<u8> = records.iter().flat_map(|(key, value)| record(key, value)).collect();
+        self.entry(Header::new(b'x', "pax"), &content)
+    }
+
+    pub fn long_name(self, name: &[u8]) -> Self {
+        self.entry(Header::new(b'L', "././@LongLink").gnu(), &[name, b"\0"].concat())
+    }
+
+    pub fn long_link(self, name: &[u8]) -> Self {
+        self.entry(Header::new(b'K', "././@LongLink").gnu(), &[name, b"\0"].concat())
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        [&self.0[..], &[0; 1024]].concat()
+    }
+}
+
+/// One PAX record with its true length.
+pub fn record(key: &str, value: &[u8]) -> Vec<u8> {
+    let rest = key.len() + value.len() + 3;
+    let mut length = rest + 1;
+    while length != rest + length.to_string().len() {
+        length = rest + length.to_string().len();
+    }
+    [format!("{length} {key}=").as_bytes(), value, b"\n"].concat()
+}
+
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).expect("in memory");
+    encoder.finish().expect("in memory")
+}
+
+/// A layer as it goes into a layout.
+pub struct Blob {
+    pub content: Vec<u8>,
+    pub media_type: &'static str,
+    pub diff_id: Digest,
+}
+
+pub const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
+pub const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+pub const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+
+pub fn plain(tar: &Tar) -> Blob {
+    Blob { diff_id: Digest::of(&tar.bytes()), content: tar.bytes(), media_type: PLAIN }
+}
+
+/// A layout in a directory of its own, with a store beside it.
+pub struct Layout {
+    pub directory: tempfile::TempDir,
+}
+
+pub fn descriptor(media_type: &str, content: &[u8], extra: &str) -> String {
+    format!(r#"{{"mediaType":"{media_type}","size":{},"digest":"{}"{extra}}}"#, content.len(), Digest::of(content))
+}
+
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+
+impl Layout {
+    pub fn empty() -> Self {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let layout = Self { directory };
+        fs::create_dir_all(layout.path().join("blobs/sha256")).expect("mkdir");
+        layout.write("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
+        layout
+    }
+
+    /// A layout with one image of these layers.
+    pub fn of(layers: &[Blob]) -> Self {
+        let layout = Self::empty();
+        let manifest = layout.add_image(layers, "{}");
+        layout.index(&[descriptor(MANIFEST, &manifest, "")]);
+        layout
+    }
+
+    pub fn tars(layers: &[Tar]) -> Self {
+        Self::of(&layers.iter().map(plain).collect::<Vec<_>>())
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().join("layout")
+    }
+
+    pub fn write(&self, name: &str, content: &[u8]) {
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("mkdir");
+        fs::write(path, content).expect("write");
+    }
+
+    pub fn blob_path(&self, content: &[u8]) -> PathBuf {
+        self.path().join("blobs/sha256").join(Digest::of(content).hex())
+    }
+
+    pub fn add_blob(&self, content: &[u8]) {
+        fs::write(self.blob_path(content), content).expect("write");
+    }
+
+    /// Adds layers, configuration and manifest; returns the manifest.
+    pub fn add_image(&self, layers: &[Blob], config: &str) -> Vec<u8> {
+        self.add_image_for(layers, config, r#""os":"linux","architecture":"amd64""#)
+    }
+
+    pub fn add_image_for(&self, layers: &[Blob], config: &str, platform: &str) -> Vec<u8> {
+        let ids: Vec<String> = layers.iter().map(|layer| format!("\"{}\"", layer.diff_id)).collect();
+        let config =
+            format!(r#"{{{platform},"config":{config},"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#, ids.join(","));
+        self.add_blob(config.as_bytes());
+        let described: Vec<String> =
+            layers.iter().map(|layer| descriptor(layer.media_type, &layer.content, "")).collect();
+        layers.iter().for_each(|layer| self.add_blob(&layer.content));
+        let config = descriptor(CONFIG, config.as_bytes(), "");
+        let manifest = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{}]}}"#, described.join(","));
+        self.add_blob(manifest.as_bytes());
+        manifest.into_bytes()
+    }
+
+    pub fn index(&self, descriptors: &[String]) {
+        let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, descriptors.join(","));
+        self.write("index.json", index.as_bytes());
+    }
+
+    pub fn source(&self) -> String {
+        format!("oci:{}", self.path().display())
+    }
+
+    pub fn open(&self) -> Image {
+        Image::open(&self.source()).expect("a valid image")
+    }
+
+    pub fn store(&self) -> Store {
+        Store::open(self.directory.path().join("store")).expect("a store")
+    }
+
+    pub fn unpack(&self) -> Result<Unpacked> {
+        self.unpack_within(Limits::default())
+    }
+
+    pub fn unpack_within(&self, limits: Limits) -> Result<Unpacked> {
+        let image = OpenOptions::new().limits(limits).open(&self.source())?;
+        UnpackOptions::new().durability(Durability::None).unpack(&image, &self.store())
+    }
+}
+
+/// Unpacks one layer; the path of its files.
+pub fn unpack_one(tar: Tar) -> Result<(Layout, PathBuf)> {
+    let layout = Layout::tars(&[tar]);
+    let unpacked = layout.unpack()?;
+    let path = unpacked.layers()[0].path().to_owned();
+    Ok((layout, path))
+}
+
+/// What one file is, as text: type, mode, owner, size or target, time, device, links.
+pub fn picture_of(path: &Path) -> String {
+    let metadata = fs::symlink_metadata(path).expect("stat");
+    let kind = metadata.file_type();
+    let detail = if kind.is_symlink() {
+        format!("-> {}", fs::read_link(path).expect("readlink").display())
+    } else if kind.is_file() {
+        format!("{} bytes {}", metadata.len(), Digest::of(&fs::read(path).unwrap_or_default()).hex())
+    } else if kind.is_char_device() || kind.is_block_device() {
+        format!("device {:x}", metadata.rdev())
+    } else {
+        String::new()
+    };
+    let (seconds, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());
+    format!(
+        "{:o} {}:{} {seconds}.{nanoseconds:09} links {} {detail}",
+        metadata.mode(),
+        metadata.uid(),
+        metadata.gid(),
+        metadata.nlink()
+    )
+}
+
+/// A picture of a whole tree, by path.
+pub fn picture(top: &Path) -> BTreeMap<PathBuf, String> {
+    let mut all = BTreeMap::new();
+    let mut pending = vec![top.to_owned()];
+    while let Some(path) = pending.pop() {
+        if fs::symlink_metadata(&path).expect("stat").is_dir() {
+            pending.extend(fs::read_dir(&path).expect("list").map(|entry| entry.expect("entry").path()));
+        }
+        all.insert(path.strip_prefix(top).expect("below").to_owned(), picture_of(&path));
+    }
+    all
+}
+
+/// A tree outside every layer that no unpacking may change in any way.
+pub struct Canary {
+    pub directory: tempfile::TempDir,
+    before: BTreeMap<PathBuf, String>,
+}
+
+impl Canary {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        fs::create_dir(directory.path().join("sub")).expect("mkdir");
+        fs::write(directory.path().join("file"), "canary").expect("write");
+        fs::write(directory.path().join("sub/victim"), "canary").expect("write");
+        let before = picture(directory.path());
+        Self { directory, before }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        self.path().as_os_str().as_bytes()
+    }
+
+    pub fn check(&self) {
+        assert_eq!(picture(self.path()), self.before, "something outside the layer was changed");
+    }
+}
+
+pub fn is_whiteout(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_char_device() && metadata.rdev() == 0)
+}
+
+/// An extended attribute, or `None`.
+pub fn xattr(path: &Path, name: &std::ffi::CStr) -> Option<Vec<u8>> {
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).expect("no NUL");
+    let mut value = vec![0; 65536];
+    let length = keelbox_launch::sys::xattr::lgetxattr(&path, name, &mut value).ok()?;
+    value.truncate(length);
+    Some(value)
+}
+
+pub fn is_opaque(path: &Path) -> bool {
+    [c"trusted.overlay.opaque", c"user.overlay.opaque"].iter().any(|name| xattr(path, name).as_deref() == Some(b"y"))
+}
+
+/// Whether the tests run as a user who can give files away.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Says why a test does not run; where everything must be tested, that is a failure.
+pub fn skip(reason: &str) {
+    assert!(std::env::var_os("KEELBOX_CI").is_none(), "not skipped under CI: {reason}");
+    eprintln!("SKIP: {reason}");
+}
