@@ -26,81 +26,38 @@ fn decide(profile: &Profile, target: &Target, arch: Arch, name: &str, arguments:
 }
 
 #[test]
-fn wrong_profiles_name_the_rule_and_the_field() {
-    let rule = |rule: Value| json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}, rule]});
-    let kill = |key: &str, value: Value| {
-        let mut kill = json!({"names": ["kill"], "action": "SCMP_ACT_ALLOW"});
-        kill[key] = value;
-        rule(kill)
+fn wrong_profiles_name_the_field() {
+    let allow = |key: &str, value: Value| {
+        let mut profile = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+        profile[key] = value;
+        profile
     };
-    let argument = |key: &str, value: Value| {
-        let mut argument = json!({"index": 0, "value": 1, "op": "SCMP_CMP_EQ"});
-        argument[key] = value;
-        kill("args", json!([{"index": 1, "value": 1, "op": "SCMP_CMP_EQ"}, argument]))
+    let errno = |key: &str, value: Value| {
+        let mut profile = json!({"defaultAction": "SCMP_ACT_ERRNO"});
+        profile[key] = value;
+        profile
     };
+    let both = json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86"],
+        "archMap": [{"architecture": "SCMP_ARCH_X86"}]});
+    let notify = "a filter that notifies of every call would stop its own process";
     let table = [
-        (json!([]), None, "the top level", "it is not an object"),
-        (json!({}), None, "defaultAction", "it is missing"),
-        (json!({"defaultAction": null}), None, "defaultAction", "it is missing"),
-        (json!({"defaultAction": "SCMP_ACT_NO"}), None, "defaultAction", "\"SCMP_ACT_NO\" is no action"),
-        (
-            json!({"defaultAction": "SCMP_ACT_NOTIFY"}),
-            None,
-            "defaultAction",
-            "a filter that notifies of every call would stop its own process",
-        ),
-        (
-            json!({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1}),
-            None,
-            "defaultErrnoRet",
-            "SCMP_ACT_ALLOW takes no error number",
-        ),
-        (
-            json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 4096}),
-            None,
-            "defaultErrnoRet",
-            "4096 is more than 4095",
-        ),
-        (
-            json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrno": "EWHAT"}),
-            None,
-            "defaultErrno",
-            "\"EWHAT\" is no error number",
-        ),
-        (json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": "TSYNC"}), None, "flags", "it is not an array"),
-        (json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": [7]}), None, "flags/0", "it is not a string"),
-        (
-            json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"}),
-            None,
-            "listenerMetadata",
-            "it needs listenerPath",
-        ),
-        (
-            json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86"], "archMap": [{"architecture": "SCMP_ARCH_X86"}]}),
-            None,
-            "archMap",
-            "architectures says the same",
-        ),
-        (json!({"defaultAction": "SCMP_ACT_ALLOW", "archMap": [{}]}), None, "archMap/0/architecture", "it is missing"),
-        (json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [7]}), None, "syscalls/0", "it is not an object"),
-        (rule(json!({"names": [], "action": "SCMP_ACT_ALLOW"})), Some(1), "names", "it must have at least one entry"),
-        (kill("name", json!("kill")), Some(1), "name", "names says the same"),
-        (kill("action", json!("allow")), Some(1), "action", "\"allow\" is no action"),
-        (kill("errnoRet", json!(0)), Some(1), "errnoRet", "SCMP_ACT_ALLOW takes no error number"),
-        (kill("errnoRet", json!(-1)), Some(1), "errnoRet", "it is not an unsigned 64-bit number"),
-        (kill("args", json!([1])), Some(1), "args/0", "it is not an object"),
-        (argument("op", json!("==")), Some(1), "args/1/op", "\"==\" is no operator"),
-        (argument("index", json!(6)), Some(1), "args/1/index", "there is no argument 6, the last is 5"),
-        (argument("index", json!(null)), Some(1), "args/1/index", "it is missing"),
-        (argument("value", json!("1")), Some(1), "args/1/value", "it is not an unsigned 64-bit number"),
-        (kill("includes", json!({"minKernel": "new"})), Some(1), "includes/minKernel", "\"new\" is not like 4.8"),
-        (kill("excludes", json!({"caps": [1]})), Some(1), "excludes/caps/0", "it is not a string"),
+        (json!([]), "the top level", "it is not an object"),
+        (json!({}), "defaultAction", "it is missing"),
+        (json!({"defaultAction": null}), "defaultAction", "it is missing"),
+        (json!({"defaultAction": "SCMP_ACT_NO"}), "defaultAction", "\"SCMP_ACT_NO\" is no action"),
+        (json!({"defaultAction": "SCMP_ACT_NOTIFY"}), "defaultAction", notify),
+        (allow("defaultErrnoRet", json!(1)), "defaultErrnoRet", "SCMP_ACT_ALLOW takes no error number"),
+        (errno("defaultErrnoRet", json!(4096)), "defaultErrnoRet", "4096 is more than 4095"),
+        (errno("defaultErrno", json!("EWHAT")), "defaultErrno", "\"EWHAT\" is no error number"),
+        (allow("flags", json!("TSYNC")), "flags", "it is not an array"),
+        (allow("flags", json!([7])), "flags/0", "it is not a string"),
+        (allow("listenerMetadata", json!("x")), "listenerMetadata", "it needs listenerPath"),
+        (both, "archMap", "architectures says the same"),
+        (allow("archMap", json!([{}])), "archMap/0/architecture", "it is missing"),
+        (allow("syscalls", json!([7])), "syscalls/0", "it is not an object"),
     ];
-    for (profile, rule, field, problem) in table {
-        let error = Profile::from_json(profile.to_string().as_bytes()).unwrap_err();
-        let place = rule.map(|rule| format!(" of rule {rule}")).unwrap_or_default();
-        assert_eq!((error.kind(), error.rule(), error.field()), (ErrorKind::Field, rule, field), "{profile}");
-        assert_eq!(error.to_string(), format!("cannot use {field}{place} of the seccomp profile: {problem}"));
+    for (profile, field, problem) in table {
+        refuses(&profile, None, field, problem);
     }
     let error = Profile::from_json(b"{").unwrap_err();
     assert_eq!(
@@ -108,6 +65,48 @@ fn wrong_profiles_name_the_rule_and_the_field() {
         (ErrorKind::Json, "cannot read the seccomp profile as JSON")
     );
     assert!(std::error::Error::source(&error).is_some());
+}
+
+#[test]
+fn wrong_rules_name_the_rule_and_the_field() {
+    let kill = |key: &str, value: Value| {
+        let mut kill = json!({"names": ["kill"], "action": "SCMP_ACT_ALLOW"});
+        kill[key] = value;
+        kill
+    };
+    let argument = |key: &str, value: Value| {
+        let mut argument = json!({"index": 0, "value": 1, "op": "SCMP_CMP_EQ"});
+        argument[key] = value;
+        kill("args", json!([{"index": 1, "value": 1, "op": "SCMP_CMP_EQ"}, argument]))
+    };
+    let number = "it is not an unsigned 64-bit number";
+    let table = [
+        (json!({"action": "SCMP_ACT_ALLOW"}), "names", "it must have at least one entry"),
+        (kill("names", json!([])), "names", "it must have at least one entry"),
+        (kill("name", json!("kill")), "name", "names says the same"),
+        (kill("action", json!("allow")), "action", "\"allow\" is no action"),
+        (kill("errnoRet", json!(0)), "errnoRet", "SCMP_ACT_ALLOW takes no error number"),
+        (kill("errnoRet", json!(-1)), "errnoRet", number),
+        (kill("args", json!([1])), "args/0", "it is not an object"),
+        (argument("op", json!("==")), "args/1/op", "\"==\" is no operator"),
+        (argument("index", json!(6)), "args/1/index", "there is no argument 6, the last is 5"),
+        (argument("index", json!(null)), "args/1/index", "it is missing"),
+        (argument("value", json!("1")), "args/1/value", number),
+        (kill("includes", json!({"minKernel": "new"})), "includes/minKernel", "\"new\" is not like 4.8"),
+        (kill("excludes", json!({"caps": [1]})), "excludes/caps/0", "it is not a string"),
+    ];
+    let right = json!({"names": ["read"], "action": "SCMP_ACT_ALLOW"});
+    for (wrong, field, problem) in table {
+        let profile = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [right, wrong]});
+        refuses(&profile, Some(1), field, problem);
+    }
+}
+
+fn refuses(profile: &Value, rule: Option<usize>, field: &str, problem: &str) {
+    let error = Profile::from_json(profile.to_string().as_bytes()).unwrap_err();
+    let place = rule.map(|rule| format!(" of rule {rule}")).unwrap_or_default();
+    assert_eq!((error.kind(), error.rule(), error.field()), (ErrorKind::Field, rule, field), "{profile}");
+    assert_eq!(error.to_string(), format!("cannot use {field}{place} of the seccomp profile: {problem}"));
 }
 
 #[test]
