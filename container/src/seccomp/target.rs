@@ -3,6 +3,7 @@
 use super::{Arch, Error, ErrorKind};
 use oci_spec::runtime::Capability;
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 /// What a profile's `includes`, `excludes` and `archMap` are compared with.
 ///
@@ -37,9 +38,7 @@ impl Target {
     pub fn host() -> Result<Self, Error> {
         let unsupported = || Error::new(ErrorKind::Unsupported, "", "this architecture has no table of system calls");
         let arch = Arch::native().ok_or_else(unsupported)?;
-        let failed = || Error::new(ErrorKind::Kernel, RELEASE, "");
-        let release = std::fs::read_to_string(RELEASE).map_err(|cause| failed().caused_by(cause))?;
-        let kernel = super::json::kernel(&release).ok_or_else(failed)?;
+        let kernel = running_kernel()?;
         Ok(Self { kernel, ..Self::new(arch) })
     }
 
@@ -54,4 +53,16 @@ impl Target {
         self.capabilities = capabilities.into_iter().map(|capability| capability.to_string()).collect();
         self
     }
+}
+
+/// The running kernel's version, read once.
+fn running_kernel() -> Result<(u32, u32), Error> {
+    static KERNEL: OnceLock<(u32, u32)> = OnceLock::new();
+    if let Some(kernel) = KERNEL.get() {
+        return Ok(*kernel);
+    }
+    let failed = || Error::new(ErrorKind::Kernel, RELEASE, "");
+    let release = std::fs::read_to_string(RELEASE).map_err(|cause| failed().caused_by(cause))?;
+    let kernel = super::json::kernel(&release).ok_or_else(failed)?;
+    Ok(*KERNEL.get_or_init(|| kernel))
 }
