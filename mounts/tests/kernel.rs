@@ -558,6 +558,88 @@ fn check_shared(writable: bool) {
     assert_eq!(errno(fs::remove_file("/dev/null")), EROFS);
 }
 
+/// CVE-2025-31133: what the image, or a volume, has in the place of `/dev/null` must not become what hides files.
+#[test]
+fn masks_do_not_come_from_the_container() -> Result {
+    require!(Root, MountNamespace);
+    alone!();
+    let place = Place::new()?;
+    let root = root_file_system(&place)?;
+    fs::write(root.join("etc/secret"), "secret")?;
+    let null = place.make("dev")?.join("null");
+    let put: [(&str, &dyn Fn() -> std::io::Result<()>); 4] = [
+        ("nothing", &|| Ok(())),
+        ("a link", &|| std::os::unix::fs::symlink("/etc/hosts", &null)),
+        ("a file", &|| fs::write(&null, "not null")),
+        ("a pipe", &|| Ok(nix::unistd::mkfifo(&null, nix::sys::stat::Mode::S_IRWXU)?)),
+    ];
+    for (what, put) in put {
+        let _gone = fs::remove_file(&null);
+        put()?;
+        let plan = RootPlan::new(RootSource::directory(&root))
+            .mount(Mount::bind(place.make("dev")?, "/dev")?)
+            .mount(Mount::file_system("proc", "/proc", &[])?)
+            .masked(InnerPath::new("/etc/secret")?)
+            .masked(InnerPath::new("/proc/sys")?);
+        let steps: Vec<OwnedStep> = plan.plan(&mut SlotAllocator::default())?.all().cloned().collect();
+        privately(|| {
+            enter_or_panic(&steps);
+            assert_eq!(fs::read("/etc/secret").expect("it is there"), b"", "{what}");
+            let mask = fs::metadata("/etc/secret").expect("it is there");
+            assert_eq!(mask.rdev(), nix::sys::stat::makedev(1, 3), "{what}");
+            assert_eq!(fs::read_dir("/proc/sys").expect("it is there").count(), 0, "{what}");
+        });
+    }
+    Ok(())
+}
+
+/// CVE-2026-41579 and CVE-2024-45310: a `/dev`, or a way to a mount point, that leads out of the image.
+#[test]
+fn nothing_is_made_outside_whatever_the_image_says() -> Result {
+    require!(Root, MountNamespace);
+    alone!();
+    for link in ["the canary", "../outside", "/proc/self/root/outside", "loop"] {
+        for name in ["root/dev", "root/volume"] {
+            let place = Place::new()?;
+            let (root, outside) = (root_file_system(&place)?, place.make("outside")?);
+            let path = place.0.path().join(name);
+            let _gone = fs::remove_dir(&path);
+            std::os::unix::fs::symlink(if link == "the canary" { &outside } else { Path::new(link) }, &path)?;
+            let plan = RootPlan::new(RootSource::directory(&root))
+                .mount(Mount::bind(&root, "/volume/below/this")?)
+                .mount(Mount::tmpfs("/volume", 4096)?);
+            let steps: Vec<OwnedStep> = plan.plan(&mut SlotAllocator::default())?.all().cloned().collect();
+            // Refused, or done inside: which of them depends on the link.
+            let _either = privately(|| enter(&steps));
+            assert_eq!(fs::read_dir(&outside)?.count(), 0, "{name} to {link}");
+            assert_eq!(fs::read_dir(place.0.path())?.count(), 2, "only root and outside are there");
+        }
+    }
+    Ok(())
+}
+
+/// CVE-2024-21626: descriptors of the host are no place to mount on.
+#[test]
+fn a_magic_link_is_no_mount_point() -> Result {
+    require!(Root, MountNamespace);
+    alone!();
+    let place = Place::new()?;
+    let root = root_file_system(&place)?;
+    let leaked = fs::File::open("/")?;
+    let number = std::os::fd::AsRawFd::as_raw_fd(&leaked);
+    for target in [format!("/proc/self/fd/{number}"), format!("/proc/self/fd/{number}/tmp"), "/proc/self/root".into()] {
+        let plan = RootPlan::new(RootSource::directory(&root))
+            .mount(Mount::file_system("proc", "/proc", &[])?)
+            .mount(Mount::tmpfs(&target, 4096)?);
+        let steps: Vec<OwnedStep> = plan.plan(&mut SlotAllocator::default())?.all().cloned().collect();
+        let failure = privately(|| enter(&steps).expect_err("it is a magic link"));
+        let step = &steps[failure.step as usize];
+        assert!(step.to_string().starts_with("mount tmpfs on /proc/self/"), "{step}");
+        assert_eq!(failure.errno, keelbox_launch::Errno::ELOOP, "{target}");
+    }
+    Ok(())
+}
+
 #[test]
 fn cgroup_hierarchies_are_shown_read_only() -> Result {
     require!(Root, MountNamespace, CgroupV1("pids"), CgroupV1("memory"), Unified);

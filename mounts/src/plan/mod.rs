@@ -286,7 +286,7 @@ impl MountPlan {
     /// The plan as steps, for the stage or for [`keelbox_launch::perform`].
     ///
     /// They neither make a mount namespace nor cut it off from the host's; whoever performs them has done that. Relative sources
-    /// start from its working directory, which must be `/` where it performs them itself.
+    /// start from its working directory.
     ///
     /// # Errors
     ///
