@@ -16,8 +16,8 @@ use crate::sys::{Call, Errno, Kernel, Linux};
 /// Performs `steps` in this very thread. What they change is changed for this thread (namespaces, working directory after
 /// `unshare(2)`, credentials) or for the process, as the kernel has it.
 ///
-/// Steps that need a process of their own (`Wait`, `Fork`, `Dies`, `Exec`, `Terminal`, `Conceal`, `Tell`, and a `Seccomp`
-/// with a listener) are refused with `ENOSYS`.
+/// Steps that need a process of their own (`Wait`, `Fork`, `Dies`, `Exec`, `Terminal`, `Conceal`, `Tell`, `Session`, `Signals`,
+/// `Descriptor`, and a `Seccomp` with a listener) are refused with `ENOSYS`.
 ///
 /// # Errors
 ///
@@ -29,7 +29,7 @@ use crate::sys::{Call, Errno, Kernel, Linux};
 /// # Ok::<(), keelbox_launch::Failure>(())
 /// ```
 pub fn perform(steps: &[OwnedStep]) -> Result<(), Failure> {
-    run(steps, &[], &[]).map(|_kept| ())
+    run(Machine::new(Linux, -1, &mut []), steps, &[], &[]).map(|_kept| ())
 }
 
 /// Performs `steps` on a thread of their own and gives back the descriptors that they left in the slots `keep`, in that order:
@@ -37,7 +37,8 @@ pub fn perform(steps: &[OwnedStep]) -> Result<(), Failure> {
 ///
 /// The thread has its own working directory and file mode creation mask (`unshare(CLONE_FS)`; the mask is 0, as in the stage)
 /// and ends before this function returns, so nothing of that reaches the host. Namespaces are the caller's: a step that attaches
-/// something attaches it there. Duplicates of `descriptors` are in slots 0, 1, 2, …; those that are not kept are closed.
+/// something attaches it there. An overlay that an old kernel can only make by `mount(2)` is refused, unless its step names a
+/// directory to make it in. Duplicates of `descriptors` are in slots 0, 1, 2, …; those that are not kept are closed.
 ///
 /// Refuses the steps that [`perform`] refuses. Needs the privileges that the steps need, commonly `CAP_SYS_ADMIN`.
 ///
@@ -57,7 +58,7 @@ pub fn prepare(steps: &[OwnedStep], descriptors: &[BorrowedFd<'_>], keep: &[Slot
     let work = || {
         Linux.perform(Call::unshare(libc::CLONE_FS as u32)).map_err(failed)?;
         Linux.perform(Call::umask(0)).map_err(failed)?;
-        run(steps, descriptors, keep)
+        run(Machine::new(Linux, -1, &mut []).shared(), steps, descriptors, keep)
     };
     thread::scope(|scope| {
         let thread =
@@ -67,12 +68,16 @@ pub fn prepare(steps: &[OwnedStep], descriptors: &[BorrowedFd<'_>], keep: &[Slot
     })
 }
 
-fn run(steps: &[OwnedStep], descriptors: &[BorrowedFd<'_>], keep: &[Slot]) -> Result<Vec<OwnedFd>, Failure> {
+fn run(
+    mut machine: Machine<'_, Linux>,
+    steps: &[OwnedStep],
+    descriptors: &[BorrowedFd<'_>],
+    keep: &[Slot],
+) -> Result<Vec<OwnedFd>, Failure> {
     if let Some(index) = steps.iter().position(needs_a_process) {
         return Err(Failure { step: index as u32, errno: Errno::ENOSYS });
     }
     let script = script::encode(steps, 0, 3, 0);
-    let mut machine = Machine::new(Linux, -1, &mut []);
     let outcome = lend(&mut machine, descriptors).and_then(|()| {
         machine.run(&script).map_err(|stop| match stop {
             Stop::Failed { step, errno } => Failure { step, errno },
@@ -102,7 +107,7 @@ fn needs_a_process(step: &OwnedStep) -> bool {
     match step {
         Step::Seccomp { flags, .. } => flags & SECCOMP_FILTER_FLAG_NEW_LISTENER != 0,
         Step::Wait { .. } | Step::Fork { .. } | Step::Dies { .. } | Step::Exec { .. } | Step::Terminal { .. } => true,
-        Step::Conceal {} | Step::Tell { .. } => true,
+        Step::Conceal {} | Step::Tell { .. } | Step::Descriptor { .. } | Step::Session {} | Step::Signals {} => true,
         _ => false,
     }
 }

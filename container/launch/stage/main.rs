@@ -42,7 +42,7 @@ fn main(argument: Option<&core::ffi::CStr>, room: &'static mut [u8]) -> ! {
     let mut machine = Machine::new(Linux, control, room);
     match machine.tidy().and_then(|()| machine.serve()) {
         Err(Stop::Failed { step: _, errno }) => {
-            machine.report(wire::Report::FAILED, errno.0, None);
+            machine.report(wire::Report::FAILED, errno.0);
             exit(NO_PROGRAM)
         }
         Err(Stop::HostGone) => exit(NO_PROGRAM),

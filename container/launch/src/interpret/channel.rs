@@ -21,10 +21,11 @@ impl<'m, K: Kernel> Machine<'m, K> {
         let mut message = Message::incoming(room, &mut ancillary);
         let length = self.kernel.perform(Call::recvmsg(self.control, &mut message, MSG_CMSG_CLOEXEC));
         let (used, truncated, cut) = (message.control_length(), message.truncated(), message.cut());
-        let length = length.map_err(|errno| self.failed(errno))?;
-        if length == 0 {
-            return Err(Stop::HostGone);
-        }
+        let length = match length {
+            // The host has ended, in the second case without reading what it was told.
+            Ok(0) | Err(Errno::ECONNRESET) => return Err(Stop::HostGone),
+            length => length.map_err(|errno| self.failed(errno))?,
+        };
         let (bytes, rest) = room.split_at_mut_checked(length).ok_or(self.failed(Errno::EPROTO))?;
         self.room = rest;
         if truncated {
@@ -47,15 +48,24 @@ impl<'m, K: Kernel> Machine<'m, K> {
     }
 
     /// Tells the host something; a host that has gone is not an error here, the next wait finds out.
-    pub fn report(&mut self, kind: u32, value: i32, descriptor: Option<i32>) {
+    pub fn report(&mut self, kind: u32, value: i32) {
+        let _sent = self.send(kind, value, None);
+    }
+
+    /// Gives the host a descriptor. One that it cannot be given would leave the program waiting for nobody.
+    pub(super) fn hand_over(&mut self, kind: u32, value: i32, descriptor: i32) -> Result<(), Errno> {
+        self.send(kind, value, Some(descriptor))
+    }
+
+    fn send(&mut self, kind: u32, value: i32, descriptor: Option<i32>) -> Result<(), Errno> {
         let bytes = Report { kind, step: self.step, value }.bytes();
         let mut ancillary = Ancillary::new();
         let mut message = Message::outgoing(&bytes, descriptor.into_iter(), &mut ancillary);
-        let _sent = self.kernel.perform(Call::sendmsg(self.control, &mut message, MSG_NOSIGNAL));
+        self.kernel.perform(Call::sendmsg(self.control, &mut message, MSG_NOSIGNAL)).map(|_| ())
     }
 
     pub(super) fn wait(&mut self, what: Wait, listener: Slot) -> Result<(), Stop> {
-        self.report(Report::WAITING, what as i32, None);
+        self.report(Report::WAITING, what as i32);
         if what == Wait::Connection {
             self.connection(listener).map_err(|errno| self.failed(errno))?;
         }
@@ -80,7 +90,11 @@ impl<'m, K: Kernel> Machine<'m, K> {
         let (mut byte, mut ancillary) = ([0u8; 1], Ancillary::new());
         let mut message = Message::incoming(&mut byte, &mut ancillary);
         let answer = self.kernel.perform(Call::recvmsg(self.control, &mut message, MSG_PEEK | MSG_DONTWAIT));
-        if answer == Ok(0) { Err(Stop::HostGone) } else { Ok(()) }
+        match answer {
+            Ok(0) | Err(Errno::ECONNRESET) => Err(Stop::HostGone),
+            Ok(_) | Err(Errno::EAGAIN) => Ok(()),
+            Err(errno) => Err(self.failed(errno)),
+        }
     }
 }
 

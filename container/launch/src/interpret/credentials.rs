@@ -85,7 +85,7 @@ impl<K: Kernel> Machine<'_, K> {
         let program = FilterProgram::new(filter).ok_or(Errno::EINVAL)?;
         let answer = self.call(Call::seccomp(flags, &program))?;
         if flags & SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 {
-            self.report(Report::DESCRIPTOR, 0, Some(answer as i32));
+            self.hand_over(Report::DESCRIPTOR, 0, answer as i32)?;
         }
         Ok(())
     }

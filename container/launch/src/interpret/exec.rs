@@ -49,8 +49,9 @@ impl<K: Kernel> Machine<'_, K> {
     fn working_directory(&mut self, path: &CStr, create: bool) -> Done {
         let create = if create { Create::Directory } else { Create::Nothing };
         let directory = self.target(path, O_PATH | O_DIRECTORY, create)?;
-        self.call(Call::fchdir(directory))?;
+        let gone = self.call(Call::fchdir(directory));
         self.done(directory);
+        gone?;
         // A directory outside the root reads "(unreachable)/…" (CVE-2024-21626).
         let mut bytes = [0u8; super::resolve::PATH_MAX];
         self.call(Call::getcwd(&mut bytes))?;

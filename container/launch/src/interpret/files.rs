@@ -168,12 +168,20 @@ impl<K: Kernel> Machine<'_, K> {
             }
             opened => opened?,
         };
-        let mut rest = content;
+        let written = self.write_all(file, content);
+        self.done(file);
+        written
+    }
+
+    fn write_all(&mut self, file: i32, mut rest: &[u8]) -> Done {
         while !rest.is_empty() {
-            let written = self.call(Call::write(file, rest))?;
+            // A file that takes nothing will not take more.
+            let written = self.call(Call::write(file, rest)).and_then(|written| match written {
+                0 => Err(Errno::EIO),
+                written => Ok(written),
+            })?;
             rest = rest.get(written..).unwrap_or_default();
         }
-        self.done(file);
         Ok(())
     }
 }

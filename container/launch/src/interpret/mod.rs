@@ -19,7 +19,7 @@ mod terminal;
 use core::ffi::CStr;
 
 use crate::step::{Slot, Step, Wire};
-use crate::sys::{Call, Errno, Kernel};
+use crate::sys::{Call, Errno, Kernel, MountAttr};
 use crate::wire::{Decode, Header, Reader};
 
 pub use flags::AT_FDCWD;
@@ -57,10 +57,12 @@ pub struct Machine<'m, K> {
     own_root: i32,
     old_root: i32,
     step: u32,
+    /// Whether the mount namespace belongs to the script, so that it may cover `/` for a moment.
+    private: bool,
     /// Clones of the two masks that were not needed for the kind they were made for.
     spare: [i32; 2],
     /// Attributes that `mount_setattr(2)` could not set, by slot: set once the tree is attached (before Linux 5.12).
-    late: [(u16, u64); 8],
+    late: [(u16, MountAttr); 8],
 }
 
 impl<'m, K: Kernel> Machine<'m, K> {
@@ -68,8 +70,14 @@ impl<'m, K: Kernel> Machine<'m, K> {
     pub fn new(kernel: K, control: i32, room: &'m mut [u8]) -> Self {
         let slots = [-1; Slot::COUNT];
         let (root, own_root, old_root) = (AT_FDCWD, -1, -1);
-        let (reserve, step, spare, late) = (3, 0, [-1; 2], [(u16::MAX, 0); 8]);
-        Self { kernel, control, room, slots, reserve, root, own_root, old_root, step, spare, late }
+        let (reserve, step, private, spare, late) = (3, 0, true, [-1; 2], [(u16::MAX, MountAttr::default()); 8]);
+        Self { kernel, control, room, slots, reserve, root, own_root, old_root, step, private, spare, late }
+    }
+
+    /// Leaves every place of the mount namespace as it is, which others use too.
+    pub fn shared(mut self) -> Self {
+        self.private = false;
+        self
     }
 
     /// Performs the steps of `script`, header first.

@@ -2,16 +2,19 @@
 
 use core::ffi::CStr;
 
-use super::Machine;
 use super::flags::{
     AT_EMPTY_PATH, AT_RECURSIVE, MOUNT_ATTR_RDONLY, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, MS_BIND,
     MS_REMOUNT, O_DIRECTORY, O_PATH, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE,
 };
 use super::root::Tree;
+use super::{AT_FDCWD, Machine};
 use crate::step::{Create, Slot, Step, Wire};
 use crate::sys::{Call, Errno, Kernel, MountAttr};
 
 type Done = Result<(), Errno>;
+
+/// Read-only, without set-user-id programs, devices and execution.
+const MASK_ATTRIBUTES: u64 = 15;
 
 impl<K: Kernel> Machine<'_, K> {
     /// Performs `step` if it is one of this family.
@@ -47,9 +50,9 @@ impl<K: Kernel> Machine<'_, K> {
 
     fn mount(&mut self, kind: &CStr, source: &CStr, target: &CStr, flags: u64, data: &CStr, create: Create) -> Done {
         let directory = self.target(target, O_PATH | O_DIRECTORY, create)?;
-        self.call(Call::fchdir(directory))?;
         let data = (!data.is_empty()).then_some(data);
-        let mounted = self.call(Call::mount(Some(source), c".", Some(kind), flags, data));
+        let gone = self.call(Call::fchdir(directory));
+        let mounted = gone.and_then(|_| self.call(Call::mount(Some(source), c".", Some(kind), flags, data)));
         self.done(directory);
         mounted.map(|_| ())
     }
@@ -60,9 +63,8 @@ impl<K: Kernel> Machine<'_, K> {
         let attached = self.move_to(descriptor, target);
         self.done(target);
         attached?;
-        let Some(late) = self.late.iter_mut().find(|late| late.0 == tree.0) else { return Ok(()) };
-        let (_, set) = core::mem::replace(late, (u16::MAX, 0));
-        self.remount(descriptor, set)
+        let mut path = [0; DESCRIPTOR_PATH];
+        self.catch_up(tree, descriptor, descriptor_path(descriptor, &mut path))
     }
 
     fn move_to(&mut self, tree: i32, target: i32) -> Done {
@@ -70,26 +72,29 @@ impl<K: Kernel> Machine<'_, K> {
             .map(|_| ())
     }
 
-    /// Sets attributes as it was done before `mount_setattr(2)`, on the mount whose root is `mount`.
-    fn remount(&mut self, mount: i32, set: u64) -> Done {
-        // A file cannot become the current directory; procfs, where it is mounted, gives it a path.
-        let mut path = *b"/proc/self/fd/0000000000\0";
-        let mut number = mount;
-        for place in path.iter_mut().rev().skip(1).take(10) {
-            *place = b'0' + (number % 10) as u8;
-            number /= 10;
+    /// Sets attributes as it was done before `mount_setattr(2)`, on the mount whose root is `mount` and is named by `path`.
+    ///
+    /// A remount sets all attributes at once, so those that the mount has already are asked for and kept.
+    pub(super) fn remount(&mut self, mount: i32, path: &CStr, attr: &MountAttr) -> Done {
+        let mut buffer = [0u64; 15];
+        self.call(Call::fstatfs(mount, &mut buffer))?;
+        // The 11th word, f_flags, has the numbers of the MS_* flags but for relatime, the kernel's default.
+        let kept = buffer[10] & mount_flags(u64::MAX) & !mount_flags(attr.clear);
+        self.call(Call::mount(None, path, None, MS_REMOUNT | MS_BIND | kept | mount_flags(attr.set), None))?;
+        if attr.propagation != 0 {
+            self.call(Call::mount(None, path, None, attr.propagation, None))?;
         }
-        let digits = path.iter().skip(14).take_while(|byte| **byte == b'0').count().min(9);
-        path.copy_within(14 + digits..25, 14);
-        let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::EINVAL)?;
-        self.call(Call::mount(None, path, None, MS_REMOUNT | MS_BIND | mount_flags(set), None)).map(|_| ())
+        Ok(())
     }
 
     fn attributes(&mut self, target: &CStr, attr: &MountAttr, recursive: u32) -> Done {
         let mount = self.target(target, O_PATH, Create::Nothing)?;
         let set = self.call(Call::mount_setattr(mount, c"", AT_EMPTY_PATH | (recursive & AT_RECURSIVE), attr));
         let set = match set {
-            Err(Errno::ENOSYS) if attr.propagation == 0 && recursive == 0 => self.remount(mount, attr.set),
+            Err(Errno::ENOSYS) if recursive & AT_RECURSIVE == 0 => {
+                let mut path = [0; DESCRIPTOR_PATH];
+                self.remount(mount, descriptor_path(mount, &mut path), attr)
+            }
             set => set.map(|_| ()),
         };
         self.done(mount);
@@ -99,15 +104,26 @@ impl<K: Kernel> Machine<'_, K> {
     fn read_only(&mut self, target: &CStr) -> Done {
         let Some(place) = self.existing(target)? else { return Ok(()) };
         let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE;
-        let copy = self.open(Call::open_tree(place, c"", flags))?;
-        let attr = MountAttr { set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
-        let made = match self.call(Call::mount_setattr(copy, c"", AT_EMPTY_PATH | AT_RECURSIVE, &attr)) {
-            Err(Errno::ENOSYS) => self.move_to(copy, place).and_then(|()| self.remount(copy, MOUNT_ATTR_RDONLY)),
-            set => set.and_then(|_| self.move_to(copy, place).map(|()| 0)).map(|_| ()),
-        };
-        self.done(copy);
+        let made = self.open(Call::open_tree(place, c"", flags)).and_then(|copy| {
+            let made = self.read_only_copy(copy, place);
+            self.done(copy);
+            made
+        });
         self.done(place);
         made
+    }
+
+    fn read_only_copy(&mut self, copy: i32, place: i32) -> Done {
+        let attr = MountAttr { set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+        match self.call(Call::mount_setattr(copy, c"", AT_EMPTY_PATH | AT_RECURSIVE, &attr)) {
+            // Before Linux 5.12: once it has a place, and without what is mounted below, as other runtimes do it.
+            Err(Errno::ENOSYS) => {
+                self.move_to(copy, place)?;
+                let mut path = [0; DESCRIPTOR_PATH];
+                self.remount(copy, descriptor_path(copy, &mut path), &attr)
+            }
+            set => set.and_then(|_| self.move_to(copy, place).map(|()| 0)).map(|_| ()),
+        }
     }
 
     /// An existing inside path, or `None`. Only "there is no such thing" counts as absent: any other error must not
@@ -131,14 +147,23 @@ impl<K: Kernel> Machine<'_, K> {
         masked
     }
 
+    /// A copy of a mask. Before Linux 6.15 a mount without a place cannot be copied, and later not one that was made in another
+    /// mount namespace: then another one is made.
+    fn mask_copy(&mut self, kind: usize, mask: i32) -> Result<i32, Errno> {
+        let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
+        match self.open(Call::open_tree(mask, c"", flags | AT_EMPTY_PATH)) {
+            Err(Errno::EINVAL) if kind == 1 => self.empty_directory(MASK_ATTRIBUTES),
+            Err(Errno::EINVAL) if self.old_root >= 0 => self.open(Call::open_tree(self.old_root, c"dev/null", flags)),
+            // Once the host's root is gone, a /dev/null is one that an image may have made (CVE-2025-31133).
+            Err(Errno::EINVAL) if self.root == AT_FDCWD => self.open(Call::open_tree(AT_FDCWD, c"/dev/null", flags)),
+            copy => copy,
+        }
+    }
+
     fn cover(&mut self, kind: usize, mask: Slot, place: i32) -> Done {
         let mask = self.slot(mask)?;
         let spare = self.spare.get(kind).copied().unwrap_or(-1);
-        let copy = if spare >= 0 {
-            spare
-        } else {
-            self.open(Call::open_tree(mask, c"", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH))?
-        };
+        let copy = if spare >= 0 { spare } else { self.mask_copy(kind, mask)? };
         let covered = self.move_to(copy, place);
         let left = if covered.is_ok() { -1 } else { copy };
         if let Some(spare) = self.spare.get_mut(kind) {
@@ -149,6 +174,22 @@ impl<K: Kernel> Machine<'_, K> {
         }
         covered
     }
+}
+
+/// The length of [`descriptor_path`] with its NUL.
+pub(super) const DESCRIPTOR_PATH: usize = 25;
+
+/// The path by which procfs, where it is mounted, names what `descriptor` is open on: a file cannot become the current directory.
+pub(super) fn descriptor_path(descriptor: i32, path: &mut [u8; DESCRIPTOR_PATH]) -> &CStr {
+    *path = *b"/proc/self/fd/0000000000\0";
+    let mut number = descriptor;
+    for place in path.iter_mut().rev().skip(1).take(10) {
+        *place = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    let zeroes = path.iter().skip(14).take_while(|byte| **byte == b'0').count().min(9);
+    path.copy_within(14 + zeroes..25, 14);
+    CStr::from_bytes_until_nul(path).unwrap_or(c"")
 }
 
 /// The `MS_*` flags that mean what the `MOUNT_ATTR_*` in `set` mean.

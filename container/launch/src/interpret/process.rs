@@ -32,7 +32,7 @@ impl<K: Kernel> Machine<'_, K> {
             Step::Write { directory, path, data } => self.write(*directory, path, data),
             Step::WriteTo { file, data } => self.write_to(*file, data),
             Step::Tell { what } => {
-                self.report(Report::TOLD, *what as i32, None);
+                self.report(Report::TOLD, *what as i32);
                 Ok(())
             }
             _ => return None,
@@ -116,7 +116,12 @@ impl<K: Kernel> Machine<'_, K> {
         match answer.map_err(|errno| self.failed(errno))? {
             0 => Ok(()),
             pid => {
-                self.report(Report::FORKED, pid as i32, Some(pidfd));
+                if self.hand_over(Report::FORKED, pid as i32, pidfd).is_err() {
+                    // Nobody would know of it.
+                    const SIGKILL: i32 = 9;
+                    let _killed = self.call(Call::pidfd_send_signal(pidfd, SIGKILL));
+                    return Err(Stop::HostGone);
+                }
                 Err(Stop::Forked)
             }
         }

@@ -7,6 +7,7 @@ use super::flags::{
     MOUNT_ATTR_IDMAP, MOVE_MOUNT_F_EMPTY_PATH, MS_MOVE, O_CLOEXEC, O_DIRECTORY, O_PATH, OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
 };
+use super::mounts::{DESCRIPTOR_PATH, descriptor_path};
 use super::{AT_FDCWD, Machine};
 use crate::step::Slot;
 use crate::sys::{Call, Errno, Kernel, MountAttr};
@@ -43,16 +44,29 @@ impl<K: Kernel> Machine<'_, K> {
         }
         let flags = AT_EMPTY_PATH | (tree.attributes_recursive & AT_RECURSIVE);
         match self.call(Call::mount_setattr(copy, c"", flags, &attr)) {
-            // Before Linux 5.12: remembered, and done by a remount once the tree has a place.
-            Err(Errno::ENOSYS) if attr.set & MOUNT_ATTR_IDMAP == 0 => self.later(tree.out, attr.set),
+            // Before Linux 5.12: remembered, and done by a remount once the tree has a place. That reaches one mount only.
+            Err(Errno::ENOSYS) if attr.set & MOUNT_ATTR_IDMAP == 0 => {
+                let whole = flags & AT_RECURSIVE != 0 && tree.recursive & AT_RECURSIVE != 0;
+                if whole && attr.set | attr.clear != 0 {
+                    return Err(Errno::ENOSYS);
+                }
+                self.later(tree.out, attr)
+            }
             answer => answer.map(|_| ()),
         }
     }
 
-    fn later(&mut self, slot: Slot, set: u64) -> Done {
-        let place = self.late.iter_mut().find(|late| late.0 == u16::MAX).ok_or(Errno::ENOSYS)?;
-        *place = (slot.0, set);
+    fn later(&mut self, slot: Slot, attr: MountAttr) -> Done {
+        let place = self.late.iter_mut().find(|late| late.0 == slot.0 || late.0 == u16::MAX).ok_or(Errno::ENOSYS)?;
+        *place = (slot.0, attr);
         Ok(())
+    }
+
+    /// Sets the attributes that wait until the tree in `slot` has a place; `path` names it there.
+    pub(super) fn catch_up(&mut self, slot: Slot, mount: i32, path: &CStr) -> Done {
+        let Some(late) = self.late.iter_mut().find(|late| late.0 == slot.0) else { return Ok(()) };
+        let (_, attr) = core::mem::replace(late, (u16::MAX, MountAttr::default()));
+        self.remount(mount, path, &attr)
     }
 
     pub(super) fn file_system(&mut self, kind: &CStr, options: &[u8], set: u64, directory: Slot, out: Slot) -> Done {
@@ -106,23 +120,50 @@ impl<K: Kernel> Machine<'_, K> {
         }
         // The attributes that overlays are given (ro, nosuid, nodev, noexec) are the four lowest flags of mount(2) as well.
         self.call(Call::mount(Some(c"overlay"), c"merged", Some(c"overlay"), set & 15, Some(data)))?;
-        let mount = self.open(Call::open_tree(AT_FDCWD, c"merged", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC))?;
-        self.keep(out, mount)
+        let mount = self.open(Call::open_tree(AT_FDCWD, c"merged", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+        // The copy has no place; what has one goes.
+        let left = self.call(Call::umount2(c"merged", MNT_DETACH));
+        let mount = mount?;
+        if let Err(errno) = left {
+            self.done(mount);
+            return Err(errno);
+        }
+        self.keep(out, mount)?;
+        if directory == Slot::NONE {
+            self.call(Call::umount2(c".", MNT_DETACH))?;
+        }
+        Ok(())
     }
 
     /// An empty tmpfs on top of `/`, as the current directory: a place to mount where nothing of the host is covered.
     fn scratch(&mut self) -> Done {
+        if !self.private {
+            return Err(Errno::EINVAL);
+        }
+        let mount = self.empty_directory(0)?;
+        let moved = self.call(Call::move_mount(mount, c"", AT_FDCWD, c"/", MOVE_MOUNT_F_EMPTY_PATH));
+        let gone = moved.and_then(|_| self.call(Call::fchdir(mount)));
+        self.done(mount);
+        gone.map(|_| ())
+    }
+
+    /// An empty tmpfs without a place.
+    pub(super) fn empty_directory(&mut self, attributes: u64) -> Result<i32, Errno> {
         let context = self.open(Call::fsopen(c"tmpfs", 1))?;
-        self.call(Call::fsconfig(context, FSCONFIG_CMD_CREATE, None, None))?;
-        let mount = self.open(Call::fsmount(context, 1, 0))?;
+        let created = self.call(Call::fsconfig(context, FSCONFIG_CMD_CREATE, None, None));
+        let mount = created.and_then(|_| self.open(Call::fsmount(context, 1, attributes)));
         self.done(context);
-        self.call(Call::move_mount(mount, c"", AT_FDCWD, c"/", MOVE_MOUNT_F_EMPTY_PATH))?;
-        self.call(Call::fchdir(mount)).map(|_| ())
+        mount
     }
 
     pub(super) fn attach_outside(&mut self, tree: Slot, target: &CStr) -> Done {
-        let tree = self.slot(tree)?;
-        self.call(Call::move_mount(tree, c"", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH)).map(|_| ())
+        let descriptor = self.slot(tree)?;
+        self.call(Call::move_mount(descriptor, c"", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH))?;
+        if !self.late.iter().any(|late| late.0 == tree.0) {
+            return Ok(());
+        }
+        let mut path = [0; DESCRIPTOR_PATH];
+        self.catch_up(tree, descriptor, descriptor_path(descriptor, &mut path))
     }
 
     pub(super) fn pivot_root(&mut self, tree: Slot, detached: bool) -> Done {

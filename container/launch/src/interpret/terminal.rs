@@ -25,7 +25,7 @@ impl<K: Kernel> Machine<'_, K> {
         if user != 0 {
             self.call(Call::fchown(peer, user, u32::MAX))?;
         }
-        self.report(Report::DESCRIPTOR, 0, Some(master));
+        self.hand_over(Report::DESCRIPTOR, 0, master)?;
         self.call(Call::ioctl(peer, TIOCSCTTY, 0))?;
         if console {
             let tree = self.open(Call::open_tree(peer, c"", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH))?;
