@@ -26,15 +26,16 @@ const MOST_BYTES: usize = 1 << 20;
 /// use keelbox::{Answer, Call};
 /// const EPERM: i32 = 1;
 ///
-/// /// Lets directories be made below `/tmp` only.
+/// /// Lets directories be made in `/tmp` only.
 /// fn decide(call: &Call<'_>) -> Answer {
 ///     let path = match call.name() {
 ///         "mkdir" => call.path(0),
 ///         _ => call.path(1), // mkdirat(2): the first argument is a directory's descriptor
 ///     };
 ///     match path {
-///         Ok(path) if path.starts_with("/tmp") && !path.components().any(|part| part.as_os_str() == "..") => Answer::Continue,
-///         _ => Answer::Errno(EPERM),
+///         Ok(path) if path.parent() == Some("/tmp".as_ref()) => Answer::Continue,
+///         Ok(_) => Answer::Errno(EPERM),
+///         Err(error) => error.into(),
 ///     }
 /// }
 /// # let _ = decide;
@@ -91,8 +92,8 @@ impl Call<'_> {
     /// # Errors
     ///
     /// [`ErrorKind::Invalid`] for an index beyond 5; [`ErrorKind::State`] if the program does not wait any more;
-    /// [`ErrorKind::Os`] with `EFAULT` (14) if nothing readable is there, and `ENAMETOOLONG` (36) if no NUL follows within
-    /// 4096 bytes, as the kernel would answer; [`ErrorKind::PermissionDenied`].
+    /// [`ErrorKind::Os`] with `EFAULT` (14) if nothing readable is there, and with `ENAMETOOLONG` (36) if no NUL follows
+    /// within 4096 bytes, as the kernel would answer; [`ErrorKind::PermissionDenied`].
     pub fn path(&self, index: usize) -> Result<PathBuf> {
         let start = self.argument(index)?;
         let (mut path, mut page) = (Vec::new(), [0; PATH_MAX]);
@@ -158,4 +159,3 @@ impl Call<'_> {
         Error::os(format!("cannot read argument {index} of {} in process {}", self.name, self.pid()), errno)
     }
 }
-

@@ -46,7 +46,8 @@ impl Supervision {
     /// anybody can answer.
     pub(crate) fn check(&self) -> Result<()> {
         self.names().try_for_each(|name| {
-            let invalid = |why| Error::new(ErrorKind::Invalid, format!("cannot decide about the system call {name}: {why}"));
+            let invalid =
+                |why| Error::new(ErrorKind::Invalid, format!("cannot decide about the system call {name}: {why}"));
             if name == NEEDED_BY_THE_LAUNCH {
                 return Err(invalid("the launch needs it before anybody can answer"));
             }
@@ -59,7 +60,8 @@ impl Supervision {
 
     pub(super) fn decisions(&self) -> Decisions {
         let each = self.decisions.iter();
-        each.flat_map(|(name, decide)| numbers(name).map(move |number| (number, (name.clone(), Arc::clone(decide))))).collect()
+        each.flat_map(|(name, decide)| numbers(name).map(move |number| (number, (name.clone(), Arc::clone(decide)))))
+            .collect()
     }
 }
 

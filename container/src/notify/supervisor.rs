@@ -44,7 +44,8 @@ impl Supervisor {
         let woken = Arc::new(woken);
         let work = Work { listener, decisions: supervision.decisions(), woken: Arc::clone(&woken) };
         let thread = thread::Builder::new().name("keelbox-notify".into()).spawn(move || work.run());
-        let thread = thread.map_err(|error| Error::os("cannot start a thread that decides about system calls", error))?;
+        let thread =
+            thread.map_err(|error| Error::os("cannot start a thread that decides about system calls", error))?;
         Ok(Self { wake, _woken: woken, thread: Some(thread) })
     }
 
