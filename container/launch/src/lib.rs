@@ -30,6 +30,8 @@ mod stage;
 mod step;
 pub mod sys;
 mod wire;
+#[cfg(test)]
+mod wire_tests;
 
 pub use launch::{Control, Event, Failure, Launch, Started};
 pub use launcher::Seat;

@@ -11,6 +11,8 @@ pub(super) const O_CREAT: i32 = 0o100;
 pub(super) const O_EXCL: i32 = 0o200;
 pub(super) const O_NOCTTY: i32 = 0o400;
 pub(super) const O_CLOEXEC: i32 = 0o2_000_000;
+/// Without the `O_DIRECTORY` that goes with it.
+pub(super) const O_TMPFILE: i32 = 0o20_000_000;
 pub(super) const O_PATH: i32 = 0o10_000_000;
 #[cfg(target_arch = "x86_64")]
 mod per_architecture {

@@ -15,6 +15,8 @@ mod process;
 pub mod resolve;
 mod root;
 mod terminal;
+#[cfg(test)]
+mod tests;
 
 use core::ffi::CStr;
 
@@ -89,7 +91,7 @@ impl<'m, K: Kernel> Machine<'m, K> {
         let mut reader = Reader(script);
         let header = Header::decode(&mut reader).map_err(|_| self.failed(Errno::EPROTO))?;
         for index in 0..header.count {
-            self.step = header.first + index;
+            self.step = header.first.wrapping_add(index);
             let step = Step::<Wire<'_>>::decode(&mut reader).map_err(|_| self.failed(Errno::EPROTO))?;
             self.perform(&step)?;
         }

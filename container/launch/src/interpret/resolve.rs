@@ -7,8 +7,8 @@
 use core::ffi::CStr;
 
 use super::flags::{
-    AT_EMPTY_PATH, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS,
-    S_IFDIR, S_IFLNK, S_IFMT,
+    AT_EMPTY_PATH, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_TMPFILE, RESOLVE_IN_ROOT,
+    RESOLVE_NO_MAGICLINKS, S_IFDIR, S_IFLNK, S_IFMT,
 };
 use crate::sys::{Call, Errno, Kernel, OpenHow};
 
@@ -25,6 +25,8 @@ const DEPTH: usize = 128;
 pub fn open_inside(kernel: &mut impl Kernel, root: i32, path: &CStr, flags: i32, mode: u32) -> Result<i32, Errno> {
     let flags = flags | O_CLOEXEC;
     let resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+    // open(2) passes over a mode that nothing is made with, openat2(2) refuses it.
+    let mode = if flags & (O_CREAT | O_TMPFILE) != 0 { mode } else { 0 };
     let how = OpenHow { flags: flags as u32 as u64, mode: u64::from(mode), resolve };
     let mut answer = Err(Errno::EAGAIN);
     // A rename or mount anywhere on the machine makes the kernel say EAGAIN where a ".." is on the way.
@@ -153,7 +155,11 @@ fn descend<K: Kernel>(way: &mut Way<'_, K>, rest: &mut Rest, flags: i32, mode: u
     let mut links = 0;
     loop {
         if rest.skip_slashes() {
-            return way.open(c".", flags & !(O_CREAT | O_EXCL), mode);
+            return match (flags & O_CREAT != 0, flags & O_EXCL != 0) {
+                (true, true) => Err(Errno::EEXIST),
+                (true, false) => Err(Errno::EISDIR),
+                _ => way.open(c".", flags, mode),
+            };
         }
         let slash = rest.next(&mut name)?;
         let last = rest.skip_slashes();
@@ -165,6 +171,9 @@ fn descend<K: Kernel>(way: &mut Way<'_, K>, rest: &mut Rest, flags: i32, mode: u
                 continue;
             }
             _ => {}
+        }
+        if last && slash && flags & O_CREAT != 0 {
+            return Err(Errno::EISDIR);
         }
         let directory = if slash { O_DIRECTORY } else { 0 };
         if last && !slash && flags & (O_NOFOLLOW | O_EXCL) != 0 {

@@ -6,6 +6,8 @@ pub(crate) mod calls;
 pub(crate) mod clone;
 pub(crate) mod memory;
 pub(crate) mod message;
+#[cfg(test)]
+pub(crate) mod names;
 pub mod namespace;
 pub mod notify;
 mod numbers;

@@ -61,6 +61,24 @@ impl Call<'_> {
     }
 }
 
+/// What a test's idea of the kernel needs: to read and write where the arguments point.
+#[cfg(test)]
+impl Call<'_> {
+    /// The text behind `argument`, which the constructor made from a `&CStr`.
+    pub(crate) fn text(&self, argument: usize) -> String {
+        let pointer = self.arguments[argument] as *const core::ffi::c_char;
+        // SAFETY: the constructor was given a `&CStr` for this argument, and the call keeps its lifetime.
+        unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
+    }
+
+    /// Writes `bytes` at `offset` into the buffer behind `argument`, which the constructor made from a longer `&mut` one.
+    pub(crate) fn fill(&self, argument: usize, offset: usize, bytes: &[u8]) {
+        let pointer = (self.arguments[argument] as *mut u8).wrapping_add(offset);
+        // SAFETY: the constructor was given a `&mut` buffer that reaches beyond these bytes, and the call keeps its lifetime.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), pointer, bytes.len()) };
+    }
+}
+
 /// Something that performs system calls: the kernel, or a test's idea of it.
 pub trait Kernel {
     /// Performs `call` and gives its result, or its error number.

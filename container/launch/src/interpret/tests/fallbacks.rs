@@ -1,0 +1,199 @@
+//! What the machine does on kernels that lack a call.
+
+use super::script::tree;
+use super::{CONTROL, Made, Recorder, perform, usual};
+use crate::interpret::Stop;
+use crate::owned::OwnedStep;
+use crate::step::{Create, Slot, Step};
+use crate::sys::{Call, Errno};
+use crate::{list, text};
+
+const MS_BIND_REMOUNT: usize = 0x1000 | 0x20;
+
+fn without<'p>(
+    names: &'p [&'p str],
+    errno: Errno,
+) -> impl FnMut(usize, &Made, &Call<'_>) -> Option<Result<usize, Errno>> + 'p {
+    move |_, made, _| names.contains(&made.name.as_str()).then_some(Err(errno))
+}
+
+fn mounts(kernel: &Recorder<'_>) -> Vec<(String, usize)> {
+    let made = kernel.made.iter().filter(|made| made.name == "mount");
+    made.map(|made| (made.texts.join(" "), made.arguments[3])).collect()
+}
+
+#[test]
+fn attributes_of_a_tree_wait_for_its_place() {
+    let attach = Step::Attach { tree: Slot(3), target: text("/data"), create: Create::Nothing };
+    let (outcome, kernel) = perform(&[tree("/srv", 1, 3), attach], CONTROL, without(&["mount_setattr"], Errno::ENOSYS));
+    assert_eq!(outcome, Ok(()));
+    let expected = [("/proc/self/fd/1001".to_owned(), MS_BIND_REMOUNT | 1), ("/proc/self/fd/1001".to_owned(), 1 << 18)];
+    assert_eq!(mounts(&kernel), expected);
+}
+
+#[test]
+fn the_new_root_is_as_read_only_as_it_was_asked_for() {
+    let steps = [tree("/srv", 1, 0), Step::PivotRoot { tree: Slot(0), detached: 1 }];
+    let (outcome, kernel) = perform(&steps, CONTROL, without(&["mount_setattr"], Errno::ENOSYS));
+    assert_eq!(outcome, Ok(()));
+    assert!(mounts(&kernel).contains(&("/proc/self/fd/1001".to_owned(), MS_BIND_REMOUNT | 1)), "{:?}", mounts(&kernel));
+    let steps = [tree("/srv", 1, 0), Step::MoveRoot { tree: Slot(0) }];
+    let (_, kernel) = perform(&steps, CONTROL, without(&["mount_setattr"], Errno::ENOSYS));
+    assert!(mounts(&kernel).contains(&("/proc/self/fd/1001".to_owned(), MS_BIND_REMOUNT | 1)), "{:?}", mounts(&kernel));
+}
+
+#[test]
+fn what_a_remount_cannot_do_is_refused() {
+    let mut whole = tree("/srv", 1, 0);
+    if let Step::Tree { recursive, attributes_recursive, .. } = &mut whole {
+        (*recursive, *attributes_recursive) = (0x8000, 0x8000);
+    }
+    let mut mapped = tree("/srv", 0, 0);
+    if let Step::Tree { idmap, .. } = &mut mapped {
+        *idmap = Slot(5);
+    }
+    let recursive = Step::Attributes { target: text("/data"), set: 1, clear: 0, propagation: 0, recursive: 0x8000 };
+    let namespace = Step::Open { path: text("/proc/self/ns/user"), out: Slot(5) };
+    for step in [whole, mapped, recursive] {
+        let (outcome, _) = perform(&[namespace.clone(), step], CONTROL, without(&["mount_setattr"], Errno::ENOSYS));
+        assert_eq!(outcome, Err(Stop::Failed { step: 1, errno: Errno::ENOSYS }));
+    }
+}
+
+#[test]
+fn a_remount_keeps_the_attributes_that_are_there() {
+    const NOSUID_NODEV_NOATIME: u64 = 2 | 4 | 0x400;
+    let flags = |step: OwnedStep| {
+        let (outcome, kernel) = perform(&[step], CONTROL, |_, made, call| match made.name.as_str() {
+            "mount_setattr" => Some(Err(Errno::ENOSYS)),
+            "fstatfs" => {
+                call.fill(1, 80, &(NOSUID_NODEV_NOATIME | 0x20).to_ne_bytes());
+                Some(Ok(0))
+            }
+            _ => None,
+        });
+        assert_eq!(outcome, Ok(()));
+        mounts(&kernel)[0].1
+    };
+    let attributes = |set, clear| Step::Attributes { target: text("/data"), set, clear, propagation: 0, recursive: 0 };
+    assert_eq!(flags(attributes(1, 0)), MS_BIND_REMOUNT | 1 | 2 | 4 | 0x400);
+    assert_eq!(flags(attributes(8, 4)), MS_BIND_REMOUNT | 8 | 2 | 0x400);
+    assert_eq!(flags(Step::ReadOnly { target: text("/data") }), MS_BIND_REMOUNT | 1 | 2 | 4 | 0x400);
+}
+
+#[test]
+fn an_overlay_is_made_by_mount_where_fsconfig_cannot() {
+    let options = list(["lowerdir+=/a", "lowerdir+=/b", "upperdir=/u", "workdir=/w", "userxattr"]);
+    let overlay = |directory| Step::FileSystem {
+        kind: text("overlay"),
+        options: options.clone(),
+        set: 1,
+        directory,
+        out: Slot(0),
+    };
+    let no_layers = |_: usize, made: &Made, _: &Call<'_>| {
+        made.texts.first().is_some_and(|key| key == "lowerdir+").then_some(Err(Errno::EINVAL))
+    };
+    let (outcome, kernel) = perform(&[overlay(Slot::NONE)], CONTROL, no_layers);
+    assert_eq!(outcome, Ok(()));
+    let data = "overlay merged overlay lowerdir=/a:/b,upperdir=/u,workdir=/w,userxattr";
+    assert_eq!(mounts(&kernel), [(data.to_owned(), 1)]);
+    let unmounted: Vec<_> =
+        kernel.made.iter().filter(|made| made.name == "umount2").map(|made| &made.texts[0]).collect();
+    assert_eq!(unmounted, ["merged", "."], "nothing of the detour stays");
+    let open = Step::Open { path: text("/memory"), out: Slot(4) };
+    let (outcome, kernel) = perform(&[open, overlay(Slot(4))], CONTROL, no_layers);
+    assert_eq!(outcome, Ok(()));
+    assert!(!kernel.names().contains(&"move_mount"), "the named directory is the place");
+}
+
+#[test]
+fn masks_are_made_anew_where_they_cannot_be_copied() {
+    let steps = [
+        tree("/dev/null", 0, 1),
+        Step::FileSystem { kind: text("tmpfs"), options: vec![], set: 15, directory: Slot::NONE, out: Slot(2) },
+        tree("/srv", 0, 0),
+        Step::PivotRoot { tree: Slot(0), detached: 1 },
+        Step::Mask { target: text("/proc/kcore"), file: Slot(1), directory: Slot(2) },
+        Step::Mask { target: text("/proc/acpi"), file: Slot(1), directory: Slot(2) },
+        Step::LeaveOldRoot {},
+        Step::Mask { target: text("/proc/keys"), file: Slot(1), directory: Slot(2) },
+    ];
+    // Mounts without a place have the numbers that the first three steps gave; /proc/acpi is a directory.
+    let mut places = 0;
+    let old = move |_: usize, made: &Made, _: &Call<'_>| match made.name.as_str() {
+        "open_tree" if made.texts == [""] => Some(Err(Errno::EINVAL)),
+        "move_mount" if made.texts == ["", ""] => {
+            places += 1;
+            (places == 2).then_some(Err(Errno::EINVAL))
+        }
+        _ => None,
+    };
+    let (outcome, kernel) = perform(&steps[..7], CONTROL, old);
+    assert_eq!(outcome, Ok(()));
+    let trees: Vec<_> =
+        kernel.made.iter().filter(|made| made.name == "open_tree").map(|made| made.texts[0].as_str()).collect();
+    assert_eq!(trees, ["/dev/null", "/srv", "", "dev/null", "", "dev/null", ""]);
+    assert_eq!(kernel.names().iter().filter(|name| **name == "fsmount").count(), 2, "a directory of its own");
+    // Without the host's root there is no /dev/null to trust: a directory is tried, which does not cover a file.
+    let mut left = steps.to_vec();
+    left.remove(4);
+    left.remove(4);
+    let (outcome, kernel) = perform(&left, CONTROL, |_, made, _| match made.name.as_str() {
+        "open_tree" if made.texts == [""] => Some(Err(Errno::EINVAL)),
+        "move_mount" if made.texts == ["", ""] => Some(Err(Errno::EINVAL)),
+        _ => None,
+    });
+    assert_eq!(outcome, Err(Stop::Failed { step: 5, errno: Errno::EINVAL }), "{:?}", kernel.names());
+}
+
+#[test]
+fn clone_takes_the_place_of_clone3_but_for_cgroups() {
+    for errno in [Errno::ENOSYS, Errno::EPERM] {
+        let fork = |cgroup| [Step::Open { path: text("/c"), out: Slot(0) }, Step::Fork { flags: 0x2000_0000, cgroup }];
+        let (outcome, kernel) = perform(&fork(Slot::NONE), CONTROL, without(&["clone3"], errno));
+        assert_eq!(outcome, Ok(()));
+        // CLONE_PARENT, CLONE_PIDFD, CLONE_NEWPID.
+        assert_eq!(kernel.made.last().map(|made| made.arguments[0]), Some(0x2000_9000));
+        let (outcome, _) = perform(&fork(Slot(0)), CONTROL, without(&["clone3"], errno));
+        assert_eq!(outcome, Err(Stop::Failed { step: 1, errno }));
+    }
+}
+
+#[test]
+fn a_process_that_the_host_is_not_told_of_is_killed() {
+    let (outcome, kernel) =
+        perform(&[Step::Fork { flags: 0, cgroup: Slot::NONE }], CONTROL, |_, made, _| match made.name.as_str() {
+            "clone3" => Some(Ok(77)),
+            "sendmsg" => Some(Err(Errno::EPIPE)),
+            _ => None,
+        });
+    assert_eq!(outcome, Err(Stop::HostGone));
+    assert_eq!(kernel.names(), ["clone3", "sendmsg", "pidfd_send_signal"]);
+    assert_eq!(kernel.made[2].arguments[1], 9);
+}
+
+#[test]
+fn the_end_of_the_host_is_seen_when_the_signal_is_armed() {
+    for (answer, expected) in
+        [(Ok(0), Err(Stop::HostGone)), (Err(Errno::ECONNRESET), Err(Stop::HostGone)), (Ok(1), Ok(()))]
+    {
+        let (outcome, _) =
+            perform(&[Step::Dies { signal: 9 }], CONTROL, |_, made, _| (made.name == "recvmsg").then_some(answer));
+        assert_eq!(outcome, expected, "{answer:?}");
+    }
+    let (outcome, _) = perform(&[Step::Dies { signal: 9 }], CONTROL, usual);
+    assert_eq!(outcome, Ok(()));
+}
+
+#[test]
+fn a_working_directory_outside_is_none() {
+    let step = Step::WorkingDirectory { path: text("/srv"), create: 0 };
+    let (outcome, _) = perform(&[step], CONTROL, |_, made, call| {
+        (made.name == "getcwd").then(|| {
+            call.fill(0, 0, b"(unreachable)/srv\0");
+            Ok(18)
+        })
+    });
+    assert_eq!(outcome, Err(Stop::Failed { step: 0, errno: Errno::ENOENT }));
+}
