@@ -22,10 +22,12 @@ pub(crate) fn read(path: &Path) -> Result<Container> {
     if let Some(problem) = serious {
         return Err(Error::new(ErrorKind::Invalid, format!("the bundle {} is not valid: {problem}", path.display())));
     }
+    let place = bundle.path().to_owned();
     let root = bundle.root().ok_or_else(|| Error::new(ErrorKind::Invalid, "the bundle names no root file system"))?;
     let oci = bundle.into_config().into_spec();
     let resources = oci.linux().as_ref().and_then(|linux| linux.resources().clone());
     let mut container = Container::exact(RootSource::Directory(root), oci);
+    container.spec.bundle = Some(place);
     if let Some(resources) = resources {
         container.spec.limits = limits::from_oci(&resources)?;
     }

@@ -1,6 +1,8 @@
 //! A further program in a running container.
 
-use std::os::fd::OwnedFd;
+use std::borrow::Cow;
+use std::ops::Deref;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use keelbox_cgroups::Group;
@@ -9,8 +11,8 @@ use keelbox_namespaces::NamespaceSet;
 use oci_spec::runtime as oci;
 
 use crate::builder::{captured, inherited};
-use crate::control_group::{ControlGroup, cannot};
-use crate::error::{Error, ErrorKind, Result};
+use crate::control_group::cannot;
+use crate::error::{Error, Result};
 use crate::exit::ExitStatus;
 use crate::host::Host;
 use crate::output::{Output, collect};
@@ -30,11 +32,39 @@ pub(crate) struct Inside {
     pub(crate) host: Host,
 }
 
+/// A running container as its further programs need it.
+#[derive(Debug)]
+pub(crate) struct Site<'p> {
+    pub(crate) pidfd: BorrowedFd<'p>,
+    pub(crate) pid: u32,
+    pub(crate) group: Option<Held<'p>>,
+    pub(crate) inside: Cow<'p, Inside>,
+}
+
+/// A control group that somebody else holds, or that was opened for this.
+#[derive(Debug)]
+pub(crate) enum Held<'p> {
+    Lent(&'p Group),
+    Own(Box<Group>),
+}
+
+impl Deref for Held<'_> {
+    type Target = Group;
+
+    fn deref(&self) -> &Group {
+        match self {
+            Self::Lent(group) => group,
+            Self::Own(group) => group,
+        }
+    }
+}
+
 /// A further program in a running container: the settings of the container's own program until told otherwise.
 #[derive(Debug)]
 #[must_use = "nothing is executed until it is spawned, or asked for its status or output"]
 pub struct Exec<'p> {
-    container: &'p Process,
+    /// Why there is none is told when the program is to start.
+    site: Result<Site<'p>>,
     process: oci::Process,
     user: Option<String>,
     stdio: [Option<Stdio>; 3],
@@ -43,10 +73,10 @@ pub struct Exec<'p> {
 }
 
 impl<'p> Exec<'p> {
-    pub(crate) fn new(container: &'p Process, args: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        let mut process = container.life.inside.process.clone();
+    pub(crate) fn new(site: Result<Site<'p>>, args: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let mut process = site.as_ref().map_or_else(|_| oci::Process::default(), |site| site.inside.process.clone());
         process.set_args(Some(args.into_iter().map(Into::into).collect()));
-        Self { container, process, user: None, stdio: [None, None, None], terminal: None, time_limit: None }
+        Self { site, process, user: None, stdio: [None, None, None], terminal: None, time_limit: None }
     }
 
     /// One more variable of the environment. Default: the container's.
@@ -101,7 +131,7 @@ impl<'p> Exec<'p> {
     ///
     /// # Errors
     ///
-    /// As [`Container::spawn`](crate::Container::spawn); [`ErrorKind::State`] if the container has ended.
+    /// As [`Container::spawn`](crate::Container::spawn); [`ErrorKind::State`](crate::ErrorKind::State) if the container has ended.
     pub fn spawn(self) -> Result<Process> {
         let stdio = inherited(&self.stdio);
         self.start(stdio)
@@ -128,21 +158,19 @@ impl<'p> Exec<'p> {
         Ok(Output { status, stdout, stderr, changes: None })
     }
 
-    fn start(mut self, stdio: [Stdio; 3]) -> Result<Process> {
-        let life = &self.container.life;
-        if life.status.is_some() {
-            return Err(Error::new(ErrorKind::State, "cannot execute in the container: it has ended"));
+    fn start(self, stdio: [Stdio; 3]) -> Result<Process> {
+        let Self { site, mut process, user, terminal, time_limit, .. } = self;
+        let site = site?;
+        if let Some(user) = &user {
+            crate::user::resolve_in(site.pid, user, &mut process)?;
         }
-        if let Some(user) = &self.user {
-            crate::user::resolve_in(life.pid, user, &mut self.process)?;
-        }
-        let plan = self.plan(&Streams::of(&stdio, 0))?;
-        let group = life.group.as_ref().map(ControlGroup::group);
-        let mut opened = vec![pidfd(life)?];
-        if let Some(group) = group {
+        let plan = plan(&site, &process, terminal, &Streams::of(&stdio, 0))?;
+        let pidfd = site.pidfd.try_clone_to_owned();
+        let mut opened = vec![pidfd.map_err(|error| Error::os("cannot duplicate the container's descriptor", error))?];
+        if let Some(group) = &site.group {
             opened.extend(group_descriptors(group)?);
         }
-        let (time_limit, inside) = (self.time_limit, life.inside.clone());
+        let inside = site.inside.into_owned();
         start(Start {
             plan: &plan,
             stdio,
@@ -155,41 +183,37 @@ impl<'p> Exec<'p> {
             inside,
         })
     }
-
-    /// The third planner: into the control group, into the namespaces, one clone more, and the program.
-    fn plan(&self, streams: &Streams) -> Result<Plan> {
-        let inside = &self.container.life.inside;
-        let container = Slot(streams.count() as u16);
-        let group = self.container.life.group.as_ref().map(ControlGroup::group);
-        let legacy = group.map_or(Ok(0), |group| group.procs_files().map(|files| files.len())).map_err(cannot)?;
-        let mut steps = first_steps(&self.process);
-        for file in 0..legacy {
-            let slot = Slot(container.0 + 1 + file as u16);
-            steps.push(Step::WriteTo { file: slot, data: b"0".to_vec() });
-        }
-        steps.push(Step::Conceal {});
-        steps.push(Step::Join { namespace: container, kinds: inside.kinds.flags() });
-        let unified = group.is_some_and(|group| group.directory().is_some());
-        let cgroup = if unified { Slot(container.0 + 1 + legacy as u16) } else { Slot::NONE };
-        steps.push(Step::Fork { flags: 0, cgroup });
-        let program = Program {
-            process: &self.process,
-            terminal: self.terminal,
-            streams: streams.numbered(),
-            filter: inside.filter.clone(),
-            dies: Some(9),
-            waits_for_parent: false,
-        };
-        steps.extend(terminal_steps(&program, 0));
-        steps.extend(last_steps(&program, &inside.host)?);
-        let namespaces = keelbox_namespaces::Selection::new(&inside.host.caller).plan(container);
-        let namespaces = namespaces.map_err(crate::plan::namespaces_refused)?;
-        Ok(Plan { namespaces, limits: keelbox_cgroups::Limits::new(), grouped: false, steps, reserve: 3 })
-    }
 }
 
-fn pidfd(life: &crate::process::Life) -> Result<OwnedFd> {
-    life.pidfd.try_clone().map_err(|error| Error::os("cannot duplicate the container's descriptor", error))
+/// The third planner: into the control group, into the namespaces, one clone more, and the program.
+fn plan(site: &Site<'_>, process: &oci::Process, terminal: Option<Terminal>, streams: &Streams) -> Result<Plan> {
+    let inside = &site.inside;
+    let container = Slot(streams.count() as u16);
+    let group = site.group.as_deref();
+    let legacy = group.map_or(Ok(0), |group| group.procs_files().map(|files| files.len())).map_err(cannot)?;
+    let mut steps = first_steps(process);
+    for file in 0..legacy {
+        let slot = Slot(container.0 + 1 + file as u16);
+        steps.push(Step::WriteTo { file: slot, data: b"0".to_vec() });
+    }
+    steps.push(Step::Conceal {});
+    steps.push(Step::Join { namespace: container, kinds: inside.kinds.flags() });
+    let unified = group.is_some_and(|group| group.directory().is_some());
+    let cgroup = if unified { Slot(container.0 + 1 + legacy as u16) } else { Slot::NONE };
+    steps.push(Step::Fork { flags: 0, cgroup });
+    let program = Program {
+        process,
+        terminal,
+        streams: streams.numbered(),
+        filter: inside.filter.clone(),
+        dies: Some(9),
+        waits_for_parent: false,
+    };
+    steps.extend(terminal_steps(&program, 0));
+    steps.extend(last_steps(&program, &inside.host)?);
+    let namespaces = keelbox_namespaces::Selection::new(&inside.host.caller).plan(container);
+    let namespaces = namespaces.map_err(crate::plan::namespaces_refused)?;
+    Ok(Plan { namespaces, limits: keelbox_cgroups::Limits::new(), grouped: false, steps, reserve: 3 })
 }
 
 /// What a process needs to get into the group: the files of version 1, then the directory of version 2.

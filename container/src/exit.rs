@@ -72,6 +72,16 @@ impl ExitStatus {
         Self { reason, raw, usage: Usage::default() }
     }
 
+    /// The wait status.
+    pub(crate) fn raw(&self) -> i32 {
+        self.raw
+    }
+
+    /// The same, where the reason is known better than from the wait status.
+    pub(crate) fn because(self, reason: Reason) -> Self {
+        Self { reason, ..self }
+    }
+
     /// Whether it ended by itself with code 0.
     #[must_use]
     pub fn success(&self) -> bool {

@@ -1,5 +1,6 @@
 //! A running container: waiting, signals, streams, and the end.
 
+use std::borrow::Cow;
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use keelbox_launch::sys::{self, Exit};
 
 use crate::control_group::{ControlGroup, cannot};
 use crate::error::{Error, ErrorKind, Result};
-use crate::exec::{Exec, Inside};
+use crate::exec::{Exec, Held, Inside, Site};
 use crate::exit::{ExitStatus, Reason, Usage};
 use crate::feeder::Feeder;
 use crate::poll;
@@ -165,7 +166,7 @@ impl Process {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn exec(&self, args: impl IntoIterator<Item = impl Into<String>>) -> Exec<'_> {
-        Exec::new(self, args)
+        Exec::new(self.life.site(), args)
     }
 
     /// Stops every process of the container until [`resume`](Self::resume) (the cgroup freezer).
@@ -216,6 +217,15 @@ impl Process {
 impl Life {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.time_limit.and_then(|limit| self.begun.checked_add(limit))
+    }
+
+    /// What a further program needs to know.
+    fn site(&self) -> Result<Site<'_>> {
+        if self.status.is_some() {
+            return Err(Error::new(ErrorKind::State, "cannot execute in the container: it has ended"));
+        }
+        let group = self.group.as_ref().map(|group| Held::Lent(group.group()));
+        Ok(Site { pidfd: self.pidfd.as_fd(), pid: self.pid, group, inside: Cow::Borrowed(&self.inside) })
     }
 
     pub(crate) fn kill(&mut self) -> Result<()> {

@@ -61,6 +61,8 @@ pub enum Network {
 #[derive(Clone, Debug)]
 pub(crate) struct Spec {
     pub(crate) oci: oci::Spec,
+    /// The bundle that it was read from.
+    pub(crate) bundle: Option<PathBuf>,
     pub(crate) root: RootSource,
     pub(crate) user: UserChoice,
     /// Arguments after the image's entrypoint, in the place of its command.

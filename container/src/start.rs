@@ -32,15 +32,15 @@ pub(crate) struct Start<'a> {
 }
 
 /// The program's and our own ends of its standard streams.
-struct Streams {
-    theirs: Vec<Descriptor>,
+pub(crate) struct Streams {
+    pub(crate) theirs: Vec<Descriptor>,
     stdin: Option<std::io::PipeWriter>,
     stdout: Option<std::io::PipeReader>,
     stderr: Option<std::io::PipeReader>,
 }
 
 impl Streams {
-    fn open(stdio: &[Stdio; 3], more: &[Stdio]) -> Result<Self> {
+    pub(crate) fn open(stdio: &[Stdio; 3], more: &[Stdio]) -> Result<Self> {
         let (input, stdin) = stdio[0].input()?;
         let (output, stdout) = stdio[1].output()?;
         let (errors, stderr) = stdio[2].output()?;
@@ -155,14 +155,14 @@ fn keep(step: u32, descriptor: OwnedFd, start: &Start<'_>, received: &mut Receiv
     Ok(())
 }
 
-fn write_maps(pid: u32, plan: &Plan) -> Result<()> {
+pub(crate) fn write_maps(pid: u32, plan: &Plan) -> Result<()> {
     let Some((maps, method)) = plan.namespaces.maps_to_write() else { return Ok(()) };
     keelbox_namespaces::write(pid, maps, method)
         .map_err(|error| Error::from_part(ErrorKind::PermissionDenied, "cannot write the id maps", error))
 }
 
 /// Why the clone was refused: often a setting of the machine, which the namespaces crate knows to name.
-fn clone_error(error: std::io::Error, plan: &Plan) -> Error {
+pub(crate) fn clone_error(error: std::io::Error, plan: &Plan) -> Error {
     let kinds = keelbox_namespaces::NamespaceSet::from_flags(plan.namespaces.clone_flags() as u32);
     let number = error.raw_os_error();
     let error = Error::os("cannot clone into new namespaces", error);

@@ -50,6 +50,11 @@ impl Stdio {
         !matches!(self.0, Kind::Inherit)
     }
 
+    /// Whether this program has to be there to read or write the other end.
+    pub(crate) fn needs_other_end(&self) -> bool {
+        matches!(self.0, Kind::Piped | Kind::Bytes(_))
+    }
+
     /// The bytes that a standard input made of them holds.
     pub(crate) fn bytes(&self) -> Option<Arc<[u8]>> {
         match &self.0 {

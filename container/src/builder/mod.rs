@@ -55,6 +55,7 @@ impl Container {
         oci.set_root(None).set_annotations(None);
         let spec = Spec {
             oci,
+            bundle: None,
             root,
             user: UserChoice::default(),
             command: None,

@@ -100,7 +100,7 @@ pub(crate) fn step_error(steps: &[OwnedStep], failure: Failure) -> Error {
 }
 
 /// In the words that container engines look for.
-fn execution_error(arguments: &[u8], errno: keelbox_launch::Errno) -> Error {
+pub(crate) fn execution_error(arguments: &[u8], errno: keelbox_launch::Errno) -> Error {
     use keelbox_launch::Errno;
     let name = arguments.split(|byte| *byte == 0).next().unwrap_or_default();
     let name = String::from_utf8_lossy(name).into_owned();
