@@ -2,6 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use keelbox_cgroups::{Group, Limits};
@@ -15,7 +16,8 @@ static COUNTER: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug)]
 pub(crate) struct ControlGroup {
     group: Group,
-    seat: Option<Seat>,
+    /// Behind a lock that is never contended, so that a process handle can be shared between threads.
+    seat: Mutex<Option<Seat>>,
 }
 
 impl ControlGroup {
@@ -26,12 +28,12 @@ impl ControlGroup {
         let tasks = group.tasks_files().map_err(cannot)?;
         let seat = if tasks.is_empty() { None } else { Some(Seat::take(tasks)) };
         let seat = seat.transpose().map_err(|error| Error::os("cannot start a thread in the control group", error))?;
-        Ok(Self { group, seat })
+        Ok(Self { group, seat: Mutex::new(seat) })
     }
 
     /// The thread that clones on cgroup v1; once.
     pub(crate) fn take_seat(&mut self) -> Option<Seat> {
-        self.seat.take()
+        self.seat.get_mut().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The directory to be born in on cgroup v2; beside the seat on a hybrid host.
@@ -45,7 +47,7 @@ impl ControlGroup {
 
     /// Ends every process of the group and removes it.
     pub(crate) fn end(mut self) -> Result<()> {
-        if let Some(seat) = self.seat.take() {
+        if let Some(seat) = self.take_seat() {
             seat.leave();
         }
         self.group.kill().map_err(cannot)?;
@@ -57,7 +59,7 @@ impl ControlGroup {
 impl Drop for ControlGroup {
     fn drop(&mut self) {
         // A thread that still sits in the group would keep it from being removed by the group's own drop, which comes next.
-        if let Some(seat) = self.seat.take() {
+        if let Some(seat) = self.take_seat() {
             seat.leave();
         }
     }
