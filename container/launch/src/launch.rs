@@ -141,7 +141,7 @@ pub struct Control {
     slots: u32,
     /// The numbers of the `Fork` steps that have not been told of.
     forks: VecDeque<u32>,
-    /// What the process that goes on said before the other one told of it.
+    /// What a process that goes on said before the other one told of it, in the order of the steps.
     early: VecDeque<(u32, Event)>,
 }
 
@@ -226,26 +226,21 @@ impl Control {
     /// `ETIMEDOUT` after `patience`, if one is given; the kernel's answer otherwise.
     pub fn event(&mut self, patience: Option<Duration>) -> io::Result<Event> {
         loop {
-            let untold = |step: u32| self.forks.front().is_some_and(|fork| *fork < step);
-            if self.early.front().is_some_and(|(step, _)| !untold(*step))
+            let told = |step: u32| self.forks.iter().all(|fork| *fork >= step);
+            if self.early.front().is_some_and(|(step, _)| told(*step))
                 && let Some((_, event)) = self.early.pop_front()
             {
                 return Ok(event);
             }
             let (step, event) = channel::receive(&self.socket, patience)?;
             match event {
-                Event::Forked { .. } => {
-                    self.forks.retain(|fork| *fork > step);
-                    return Ok(event);
-                }
-                // The line closes when both processes have ended or gone on: who has not told of a fork by now never will.
-                Event::Running => {
-                    self.forks.clear();
-                    self.early.push_back((step, event));
-                }
-                event if untold(step) => self.early.push_back((step, event)),
-                event => return Ok(event),
+                Event::Forked { .. } => self.forks.retain(|fork| *fork != step),
+                // The line closes when all processes have ended or gone on: who has not told of a fork by now never will.
+                Event::Running => self.forks.clear(),
+                _ => {}
             }
+            let place = self.early.partition_point(|(other, _)| *other <= step);
+            self.early.insert(place, (step, event));
         }
     }
 
