@@ -2,7 +2,7 @@
 
 use core::ffi::CStr;
 
-use super::flags::{AT_REMOVEDIR, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_WRONLY};
+use super::flags::{AT_REMOVEDIR, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_WRONLY, S_IFMT};
 use super::resolve::{PATH_MAX, open_inside};
 use super::{AT_FDCWD, Machine};
 use crate::step::{Create, Step, Wire};
@@ -56,7 +56,10 @@ impl<K: Kernel> Machine<'_, K> {
             Step::Link { path, target } => self
                 .in_parent(path, |machine, parent, name| forgive(machine.call(Call::symlinkat(target, parent, name)))),
             Step::Node { path, mode, device, user, group } => self.in_parent(path, |machine, parent, name| {
-                machine.call(Call::mknodat(parent, name, *mode, *device))?;
+                match machine.call(Call::mknodat(parent, name, *mode, *device)) {
+                    Err(Errno::EEXIST) => machine.same_node(parent, name, *mode, *device)?,
+                    made => made.map(|_| ())?,
+                }
                 if (*user, *group) == (0, 0) {
                     return Ok(());
                 }
@@ -67,6 +70,18 @@ impl<K: Kernel> Machine<'_, K> {
                 .and_then(|descriptor| self.keep(*out, descriptor)),
             _ => return None,
         })
+    }
+
+    /// A node that the image brought is as good as one made, if it is the same device; anything else in its place is refused.
+    fn same_node(&mut self, parent: i32, name: &CStr, mode: u32, device: u64) -> Done {
+        const AT_SYMLINK_NOFOLLOW: i32 = 0x100;
+        let mut stat = [0u64; 32];
+        self.call(Call::statx(parent, name, AT_SYMLINK_NOFOLLOW, 1, &mut stat))?;
+        // `statx`: the mode is the 16 bits at offset 28, the device number two 32-bit words at offset 128.
+        let kind = (stat[3] >> 32) as u32 & S_IFMT;
+        let (major, minor) = (stat[16] & 0xffff_ffff, stat[16] >> 32);
+        let number = (minor & 0xff) | (major & 0xfff) << 8 | (minor & !0xff) << 12;
+        if kind == mode & S_IFMT && number == device { Ok(()) } else { Err(Errno::EEXIST) }
     }
 
     fn enter(&mut self, path: &CStr) -> Done {

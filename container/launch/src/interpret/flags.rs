@@ -43,7 +43,6 @@ pub(super) const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
 
 pub(super) const MS_REMOUNT: u64 = 0x20;
 pub(super) const MS_BIND: u64 = 0x1000;
-pub(super) const MS_MOVE: u64 = 0x2000;
 pub(super) const MNT_DETACH: i32 = 2;
 pub(super) const S_IFMT: u32 = 0o170_000;
 pub(super) const S_IFDIR: u32 = 0o040_000;

@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use super::flags::{
     AT_EMPTY_PATH, AT_RECURSIVE, MOUNT_ATTR_RDONLY, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, MS_BIND,
-    MS_REMOUNT, O_DIRECTORY, O_PATH, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE,
+    MS_REMOUNT, O_DIRECTORY, O_NOFOLLOW, O_PATH, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE,
 };
 use super::root::Tree;
 use super::{AT_FDCWD, Machine};
@@ -30,7 +30,7 @@ impl<K: Kernel> Machine<'_, K> {
             Step::FileSystem { kind, options, set, directory, out } => {
                 self.file_system(kind, options, *set, *directory, *out)
             }
-            Step::AttachOutside { tree, target } => self.attach_outside(*tree, target),
+            Step::AttachOutside { tree, target } => self.attach_somewhere(*tree, target),
             Step::PivotRoot { tree, detached } => self.pivot_root(*tree, *detached != 0),
             Step::LeaveOldRoot {} => self.leave_old_root(),
             Step::MoveRoot { tree } => self.move_root(*tree),
@@ -49,8 +49,16 @@ impl<K: Kernel> Machine<'_, K> {
     }
 
     fn mount(&mut self, kind: &CStr, source: &CStr, target: &CStr, flags: u64, data: &CStr, create: Create) -> Done {
-        let directory = self.target(target, O_PATH | O_DIRECTORY, create)?;
         let data = (!data.is_empty()).then_some(data);
+        if !target.to_bytes().contains(&b'/') {
+            // A name in a directory that was just made and entered; what it names was made by the step before.
+            return self.call(Call::mount(Some(source), target, Some(kind), flags, data)).map(|_| ());
+        }
+        // An image that makes /proc or /sys a link could have the kernel's files appear where the rest of the set-up does
+        // not look for them (CVE-2019-19921).
+        let kernel_files = matches!(kind.to_bytes(), b"proc" | b"sysfs");
+        let flags_of_target = O_PATH | O_DIRECTORY | if kernel_files { O_NOFOLLOW } else { 0 };
+        let directory = self.target(target, flags_of_target, create)?;
         let gone = self.call(Call::fchdir(directory));
         let mounted = gone.and_then(|_| self.call(Call::mount(Some(source), c".", Some(kind), flags, data)));
         self.done(directory);

@@ -4,8 +4,7 @@ use core::ffi::CStr;
 
 use super::flags::{
     AT_EMPTY_PATH, AT_RECURSIVE, FSCONFIG_CMD_CREATE, FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, MNT_DETACH,
-    MOUNT_ATTR_IDMAP, MOVE_MOUNT_F_EMPTY_PATH, MS_MOVE, O_CLOEXEC, O_DIRECTORY, O_PATH, OPEN_TREE_CLOEXEC,
-    OPEN_TREE_CLONE,
+    MOUNT_ATTR_IDMAP, MOVE_MOUNT_F_EMPTY_PATH, O_CLOEXEC, O_DIRECTORY, O_PATH, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE,
 };
 use super::mounts::{DESCRIPTOR_PATH, descriptor_path};
 use super::{AT_FDCWD, Machine};
@@ -156,7 +155,15 @@ impl<K: Kernel> Machine<'_, K> {
         mount
     }
 
-    pub(super) fn attach_outside(&mut self, tree: Slot, target: &CStr) -> Done {
+    /// Attaches `tree` anywhere but on `/`: what is stacked there would be left in the place of the old root.
+    pub(super) fn attach_somewhere(&mut self, tree: Slot, target: &CStr) -> Done {
+        if target.to_bytes().iter().all(|byte| matches!(byte, b'/' | b'.')) {
+            return Err(Errno::EINVAL);
+        }
+        self.attach_outside(tree, target)
+    }
+
+    fn attach_outside(&mut self, tree: Slot, target: &CStr) -> Done {
         let descriptor = self.slot(tree)?;
         self.call(Call::move_mount(descriptor, c"", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH))?;
         if !self.late.iter().any(|late| late.0 == tree.0) {
@@ -179,6 +186,8 @@ impl<K: Kernel> Machine<'_, K> {
         Ok(())
     }
 
+    /// `umount2(2)` takes the topmost mount that is stacked on the old root: nothing but the new root ever is, see
+    /// [`Machine::attach_somewhere`].
     pub(super) fn leave_old_root(&mut self) -> Done {
         self.call(Call::fchdir(self.old_root))?;
         self.call(Call::umount2(c".", MNT_DETACH))?;
@@ -191,7 +200,6 @@ impl<K: Kernel> Machine<'_, K> {
         self.attach_outside(tree, c"/")?;
         let root = self.slot(tree)?;
         self.call(Call::fchdir(root))?;
-        self.call(Call::mount(Some(c"."), c"/", None, MS_MOVE, None))?;
         self.call(Call::chroot(c"."))?;
         self.root = root;
         Ok(())
@@ -210,14 +218,25 @@ fn overlay_data<'d>(options: &[u8], data: &'d mut [u8; 4096]) -> Result<&'d CStr
     let mut layers = 0;
     for layer in texts(options).filter_map(|option| option.to_bytes().strip_prefix(b"lowerdir+=")) {
         put(if layers == 0 { b"lowerdir=" } else { b":" })?;
-        put(layer)?;
+        for byte in layer {
+            if matches!(byte, b':' | b',' | b'\\') {
+                put(b"\\")?;
+            }
+            put(core::slice::from_ref(byte))?;
+        }
         layers += 1;
     }
     for option in texts(options).filter(|option| !option.to_bytes().starts_with(b"lowerdir+=")) {
         if layers > 0 {
             put(b",")?;
         }
-        put(option.to_bytes())?;
+        // Paths come with their backslashes doubled, as fsconfig(2) wants them; a comma ends an option here.
+        for byte in option.to_bytes() {
+            if *byte == b',' {
+                put(b"\\")?;
+            }
+            put(core::slice::from_ref(byte))?;
+        }
         layers += 1;
     }
     put(b"\0")?;

@@ -71,11 +71,14 @@ impl Probe {
     }
 }
 
-/// Calls `work` on a thread, and panics if it takes longer than a minute: nothing here may hang.
+/// Calls `work` on a thread, and aborts if it takes longer than half a minute: what hangs may hold a lock that a panic needs.
 pub fn in_time<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, wait) = std::sync::mpsc::channel();
     std::thread::spawn(move || done.send(work()));
-    wait.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|error| panic!("{what}: {error}"))
+    wait.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|error| {
+        std::io::Write::write_all(&mut std::io::stderr(), format!("{what}: {error}\n").as_bytes()).expect("told");
+        std::process::abort()
+    })
 }
 
 /// Waits until `condition` holds, for at most ten seconds.
