@@ -43,7 +43,11 @@ pub struct Launch<'a> {
 }
 
 impl<'a> Launch<'a> {
-    /// A launch of `steps` in the caller's own namespaces and cgroup.
+    /// A launch of `steps` in the namespaces and cgroup of this program.
+    ///
+    /// They are those of the launcher thread, which the first launch starts and which lives as long as the program: it has what
+    /// the thread had that launched first. A thread that has entered other namespaces since (or has other credentials, a seccomp
+    /// filter, another cgroup) and wants its programs there takes a [`seat`](Self::seat) for them.
     pub fn new(steps: &'a [OwnedStep]) -> Self {
         let (descriptors, namespaces, cgroup, reserve, seat) = (Vec::new(), 0, None, 3, None);
         let patience = Duration::from_secs(10);
@@ -69,6 +73,9 @@ impl<'a> Launch<'a> {
     }
 
     /// The thread that clones. Default: the launcher thread of this process.
+    ///
+    /// A seat has the namespaces, credentials and cgroup of the thread that took it, and ends with the launch: a script that has a
+    /// [`Step::Dies`](crate::Step::Dies) must come to a [`Wait::Parent`] first, and be told to proceed after this launch.
     pub fn seat(mut self, seat: Option<Seat>) -> Self {
         self.seat = seat;
         self

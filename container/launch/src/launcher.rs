@@ -136,6 +136,8 @@ impl Watch {
 
 /// A thread that sits in cgroups of version 1, so that what it clones is born there.
 ///
+/// The thread is born of the one that takes the seat, and so has its namespaces, credentials and filters too.
+///
 /// Moving a process into a cgroup costs milliseconds after a pause (an RCU grace period); being born there costs nothing. The
 /// thread ends when it has cloned: until then it is counted in the cgroup as a task, but it never is the payload's parent.
 #[derive(Debug)]

@@ -74,6 +74,27 @@ fn a_seat_that_is_left_or_dropped_ends() {
     until("the end of a dropped seat", || threads() == before);
 }
 
+/// The launcher thread stays where it was started; a seat is where the thread is that takes it.
+#[test]
+fn a_seat_is_in_the_namespaces_of_the_thread_that_takes_it() -> Result {
+    keelbox_testkit::require!(Root);
+    const NEWUTS: u32 = 0x0400_0000;
+    let probe = Probe::new();
+    probe.quick();
+    let elsewhere = || {
+        let name = keelbox_launch::text("elsewhere");
+        keelbox_launch::perform(&[Step::Unshare { kinds: NEWUTS }, Step::Hostname { name }])
+            .expect("another namespace");
+        let seat = Seat::take(vec![]).expect("a seat");
+        let seated = probe.run_by(|launch| launch.seat(Some(seat)), &[], &[], &["hostname"]).1;
+        (seated, probe.run(&[], &[], &["hostname"]).1)
+    };
+    let host = format!("{}\n", keelbox_testkit::host_name()?);
+    let (seated, usual) = std::thread::scope(|scope| scope.spawn(elsewhere).join()).map_err(|_| "a panic")?;
+    assert_eq!((seated.as_str(), usual), ("elsewhere\n", host));
+    Ok(())
+}
+
 /// What it could not join is told when it is used.
 #[test]
 fn a_seat_without_its_cgroup_launches_nothing() {
