@@ -57,7 +57,8 @@ impl Store {
     /// Opens the store at `path`, making it (mode 0700, with parents) if there is none.
     ///
     /// # Errors
-    /// `Unsupported` for a store of another user or of a newer format, and what the kernel says.
+    /// `Unsupported` for a store of another user or of a newer format and for a directory that is used for something else,
+    /// and what the kernel says.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let failed = || format!("cannot open the store {}", path.display());
@@ -68,6 +69,7 @@ impl Store {
         if stat.st_uid != geteuid().as_raw() {
             return Err(Error::unsupported(format!("the store {} belongs to user {}", path.display(), stat.st_uid)));
         }
+        refuse_foreign(&root, path)?;
         // Layers contain set-uid programs and devices, which are nobody else's to reach.
         if stat.st_mode & 0o077 != 0 {
             fchmod(&root, Mode::S_IRWXU).attempt(failed)?;
@@ -265,6 +267,22 @@ fn unique(prefix: &str) -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_nanos());
     format!("{prefix}{}-{time:x}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Refuses a directory that is in use for something else: a store is closed to others, and its garbage is deleted.
+fn refuse_foreign(root: &OwnedFd, path: &Path) -> Result<()> {
+    let names = files::names(root.as_fd()).attempt(|| format!("cannot open the store {}", path.display()))?;
+    // Another process may be making the store at this moment, and has not written `meta.json` yet.
+    let own =
+        |name: &[u8]| matches!(name, b"layers" | b"locks" | b"trash" | b"meta.json") || name.starts_with(b".meta-");
+    let is_store = names.iter().any(|name| name.to_bytes() == b"meta.json");
+    match names.iter().find(|name| !is_store && !own(name.to_bytes())) {
+        Some(other) => {
+            let other = other.to_bytes().escape_ascii();
+            Err(Error::unsupported(format!("{} is not a store: there is {other} in it", path.display())))
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_version(root: &OwnedFd, path: &Path) -> Result<()> {

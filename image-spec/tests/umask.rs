@@ -23,3 +23,8 @@ fn the_umask_of_the_process_neither_matters_nor_changes() {
         assert_eq!(fs::metadata(fs_root.join(name)).expect(name).mode() & 0o777, mode, "{name}");
     }
 }
+
+#[test]
+fn everything_again_as_an_ordinary_user() {
+    common::again_as_an_ordinary_user();
+}

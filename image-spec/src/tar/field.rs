@@ -49,6 +49,15 @@ fn base256(field: &[u8]) -> Option<i64> {
     Some(value)
 }
 
+/// Refuses a header with a number that cannot be read, whether it means anything or not: other readers take such a header
+/// for the end of the archive.
+pub(super) fn check(header: &Header) -> Result<()> {
+    for (start, length, name) in [(100, 8, "mode"), (108, 8, "uid"), (116, 8, "gid"), (136, 12, "mtime")] {
+        number(slice(header, start, length), name)?;
+    }
+    device(header).map(drop)
+}
+
 pub(super) fn size(header: &Header) -> Result<u64> {
     u64::try_from(number(slice(header, 124, 12), "size")?).map_err(|_| Error::format("size below 0"))
 }
@@ -80,14 +89,14 @@ pub(super) fn mtime(header: &Header) -> Result<Time> {
 }
 
 /// Major and minor number, which only headers with a magic have.
-pub(super) fn device(header: &Header) -> Result<(u32, u32)> {
+pub(super) fn device(header: &Header) -> Result<Option<(u32, u32)>> {
     if header.as_ustar().is_none() && header.as_gnu().is_none() {
-        return Err(Error::format("device entry in a header without device numbers"));
+        return Ok(None);
     }
     let part = |start: usize, name: &str| {
         u32::try_from(number(slice(header, start, 8), name)?).map_err(|_| Error::format(format!("{name} out of range")))
     };
-    Ok((part(329, "major")?, part(337, "minor")?))
+    Ok(Some((part(329, "major")?, part(337, "minor")?)))
 }
 
 /// A number in the map of an old GNU sparse header.

@@ -12,7 +12,7 @@ mod sparse;
 
 use crate::{Error, Limits, Result};
 use extension::Extensions;
-use std::io::BufRead;
+use std::io::{BufRead, ErrorKind};
 
 pub(crate) use sparse::Sparse;
 
@@ -140,11 +140,8 @@ impl<'l, R: Source> TarReader<'l, R> {
         self.remaining -= count as u64;
     }
 
-    /// The whole data of the current entry, if it is not longer than `most`.
-    pub(crate) fn read_all(&mut self, most: u64) -> Result<Vec<u8>> {
-        if self.remaining > most {
-            return Err(Error::limit(format!("extension header of {} bytes, more than {most}", self.remaining)));
-        }
+    /// The whole data of the current entry, whose length was checked.
+    fn read_all(&mut self) -> Result<Vec<u8>> {
         let mut all = Vec::new();
         while self.remaining > 0 {
             let bytes = self.data()?;
@@ -157,10 +154,16 @@ impl<'l, R: Source> TarReader<'l, R> {
 
     /// Reads one block, past what is left of the current entry. `None` at the end of the input.
     fn block(&mut self) -> Result<Option<[u8; 512]>> {
-        let rest = self.remaining + self.padding;
-        self.source.skip(rest).map_err(truncated)?;
-        self.position += rest;
-        (self.remaining, self.padding) = (0, 0);
+        self.source.skip(self.remaining).map_err(truncated)?;
+        self.position += self.remaining;
+        self.remaining = 0;
+        // Some writers (umoci 0.4) leave out the padding of the last file; nothing can hide in what is not there.
+        let padding = std::mem::take(&mut self.padding);
+        match self.source.skip(padding) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof && error.get_ref().is_none() => return Ok(None),
+            other => other.map_err(truncated)?,
+        }
+        self.position += padding;
         let mut block = [0; 512];
         let mut filled = 0;
         while filled < block.len() {
@@ -196,6 +199,7 @@ impl<'l, R: Source> TarReader<'l, R> {
         if header.cksum().ok() != Some(sum) {
             return Err(Error::format(format!("tar: wrong checksum of the header at byte {at}")));
         }
+        field::check(&header).map_err(|error| error.within(format_args!("tar: header at byte {at}")))?;
         Ok(Some(header))
     }
 
@@ -233,7 +237,18 @@ impl<'l, R: Source> TarReader<'l, R> {
         }
         let size = field::size(header)?;
         self.expect_data(size)?;
-        let content = self.read_all(self.limits.header_bytes)?;
+        if size > self.limits.header_bytes {
+            return Err(Error::limit(format!(
+                "extension header of {size} bytes, more than {}",
+                self.limits.header_bytes
+            )));
+        }
+        // Some readers take the padding for part of the content.
+        self.remaining += std::mem::take(&mut self.padding);
+        let mut content = self.read_all()?;
+        if content.drain(size as usize..).any(|byte| byte != 0) {
+            return Err(Error::format("extension header with something in its padding"));
+        }
         match kind {
             b'x' => extensions.pax(&content, self.limits)?,
             b'g' => extension::global(&content, extensions)?,
@@ -277,7 +292,11 @@ impl<'l, R: Source> TarReader<'l, R> {
             return Err(Error::format("an entry that is no file has data"));
         }
         let device = matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice);
-        let (major, minor) = if device { field::device(header)? } else { (0, 0) };
+        let (major, minor) = match field::device(header)?.filter(|_| device) {
+            Some(numbers) => numbers,
+            None if device => return Err(Error::format("device entry in a header without device numbers")),
+            None => (0, 0),
+        };
         let (uid, gid) = extensions.owner(header)?;
         let mtime = extensions.mtime.map_or_else(|| field::mtime(header), Ok)?;
         self.expect_data(stored)?;
@@ -340,7 +359,7 @@ impl<'l, R: Source> TarReader<'l, R> {
 }
 
 fn truncated(error: std::io::Error) -> Error {
-    if error.kind() == std::io::ErrorKind::UnexpectedEof && error.get_ref().is_none() {
+    if error.kind() == ErrorKind::UnexpectedEof && error.get_ref().is_none() {
         return Error::format("tar: the archive ends too early");
     }
     Error::io("tar: cannot read the archive", error)

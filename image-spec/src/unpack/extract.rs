@@ -130,6 +130,12 @@ impl<'a> Extractor<'a> {
         let parent = self.parent(parents)?;
         match self.tree.child(parent, target) {
             None => self.insert(parent, target, Kind::Whiteout).map(drop),
+            // Nothing is there but deletions inside, which the deletion of the whole contains.
+            Some(existing) if self.is_bare(existing) => {
+                self.remove(existing)?;
+                self.tree.detach(existing);
+                self.insert(parent, target, Kind::Whiteout).map(drop)
+            }
             // A whiteout concerns the layers below only: what this layer has stays, but nothing below merges with it.
             Some(existing) => {
                 if let Some(directory) = self.tree.directory_mut(existing) {
@@ -138,6 +144,22 @@ impl<'a> Extractor<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// Whether a directory is only there because of whiteouts: nobody describes it, and nothing but such lies in it. One
+    /// that is known to hide what was there counts as something.
+    pub(super) fn is_bare(&self, id: Id) -> bool {
+        let mut pending = vec![id];
+        while let Some(id) = pending.pop() {
+            match &self.tree.node(id).kind {
+                Kind::Whiteout => {}
+                Kind::Directory(directory) if directory.metadata.is_none() && directory.hides != Hides::Itself => {
+                    pending.extend(directory.children.values());
+                }
+                _ => return false,
+            }
+        }
+        matches!(self.tree.node(id).kind, Kind::Directory(_))
     }
 
     /// The directory the components lead to, through links of this layer, made where it is missing.

@@ -7,7 +7,9 @@
 use super::chunk::ChunkReader;
 use crate::{Error, Result};
 use flate2::bufread::MultiGzDecoder;
-use std::io::{self, BufRead, Read};
+#[cfg(feature = "zstd")]
+use std::io::BufRead;
+use std::io::{self, Read};
 
 /// A compression format.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -6,6 +6,7 @@
 
 mod attributes;
 mod chunk;
+mod copy_up;
 mod disk;
 mod extract;
 mod finish;
@@ -189,7 +190,7 @@ impl UnpackOptions {
 
 impl Image {
     /// Unpacks the image into `store`: one directory per layer, ready for overlayfs. A layer that is there already costs
-    /// two system calls. Safe to call from several threads and processes at once; an interrupted call leaves nothing
+    /// a few system calls. Safe to call from several threads and processes at once; an interrupted call leaves nothing
     /// that counts.
     ///
     /// Root gives every file the owner and mode of the image and makes devices. An ordinary user owns all files, and what

@@ -5,19 +5,16 @@
 //! copied from below; for the second what lies in it moves to where the link leads; for the third the file is copied up.
 //! Layers without any of these are self-contained. Leaves out the order of layers, which `mod.rs` keeps.
 
-use super::attributes::{self, Wanted};
+use super::attributes;
+use super::copy_up::mtime;
 use super::disk;
 use super::extract::Extractor;
 use super::note::NoteKind;
 use super::tree::{Hides, Id, Kind, MAX_LINKS, Metadata, Name, ROOT, split};
 use crate::error::Attempt;
-use crate::files::file_type;
-use crate::tar::Time;
 use crate::view::{Layers, Node};
 use crate::{Error, Result};
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
-use std::fs::File;
+use nix::sys::stat::fstat;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -112,7 +109,7 @@ impl Extractor<'_> {
     }
 
     /// Files of a caller who owns all of them stand for root's.
-    fn as_own(&self, metadata: Metadata) -> Metadata {
+    pub(super) fn as_own(&self, metadata: Metadata) -> Metadata {
         match self.manner.ownership {
             attributes::Ownership::Image => metadata,
             attributes::Ownership::Caller => Metadata { uid: 0, gid: 0, ..metadata },
@@ -124,7 +121,14 @@ impl Extractor<'_> {
         let parent = self.tree.components(self.tree.node(id).parent);
         let from = self.tree.path(id);
         let at = |error: Error| error.within(format_args!("directory {}", from.escape_ascii()));
-        let destination = self.resolve(&parent, target, lower).map_err(at)?;
+        let bare = self.is_bare(id);
+        let destination = self.resolve(&parent, target, lower, bare).map_err(at)?;
+        // Deletions inside of what the layer deletes as a whole.
+        let Some(destination) = destination else {
+            self.remove(id)?;
+            self.tree.detach(id);
+            return Ok(());
+        };
         if self.lies_in(destination, id) {
             return Err(at(Error::format("a symbolic link below leads into itself")));
         }
@@ -136,8 +140,15 @@ impl Extractor<'_> {
         Ok(())
     }
 
-    /// The directory a link target leads to in this layer over those below, made here where only those have it.
-    fn resolve(&mut self, from: &[Name], target: &[u8], lower: &Layers) -> Result<Id> {
+    /// The directory a link target leads to in this layer over those below, made here where only those have it. Where this
+    /// layer deletes it, it is made anew, or is `None` if nothing is to be put there.
+    pub(super) fn resolve(
+        &mut self,
+        from: &[Name],
+        target: &[u8],
+        lower: &Layers,
+        for_nothing: bool,
+    ) -> Result<Option<Id>> {
         let mut pending: Vec<Name> = split(target).into_iter().rev().collect();
         if !target.starts_with(b"/") {
             pending.extend(from.iter().rev().cloned());
@@ -147,6 +158,10 @@ impl Extractor<'_> {
             if &*name == b".." {
                 at = self.tree.node(at).parent;
                 continue;
+            }
+            let deleted = |child| matches!(self.tree.node(child).kind, Kind::Whiteout);
+            if for_nothing && self.tree.child(at, &name).is_some_and(deleted) {
+                return Ok(None);
             }
             let link = match self.step(at, &name, lower)? {
                 Step::Directory(next) => {
@@ -164,7 +179,7 @@ impl Extractor<'_> {
             }
             pending.extend(split(&link).into_iter().rev());
         }
-        Ok(at)
+        Ok(Some(at))
     }
 
     fn step(&mut self, at: Id, name: &[u8], lower: &Layers) -> Result<Step> {
@@ -202,7 +217,7 @@ impl Extractor<'_> {
     }
 
     /// Whether the children that the layers below have in a directory can be seen through it.
-    fn shows_below(&self, mut id: Id) -> bool {
+    pub(super) fn shows_below(&self, mut id: Id) -> bool {
         loop {
             if self.tree.directory(id).is_none_or(|directory| directory.hides != Hides::Nothing) {
                 return false;
@@ -290,93 +305,9 @@ impl Extractor<'_> {
             directory.metadata = metadata;
         }
     }
-
-    /// Copies the file that a chain of hard links ends at from the layers below; returns the node that now has it.
-    fn copy_up(&mut self, chain: &[Id], lower: &Layers) -> Result<Id> {
-        let last = *chain.last().ok_or_else(|| Error::format("a hard link without a target"))?;
-        let Kind::PendingLink(target) = &self.tree.node(last).kind else { return Ok(last) };
-        let target = target.to_vec();
-        let missing =
-            || Error::not_found(format!("hard link to {}, which does not exist", target.join(&b'/').escape_ascii()));
-        let Some((name, parents)) = target.split_last() else { return Err(missing()) };
-        let directory = self.resolve(parents, b"", lower)?;
-        if !self.shows_below(directory) {
-            return Err(missing());
-        }
-        let mut components = self.tree.components(directory);
-        components.push(Name::clone(name));
-        let found = lower.node(&components).attempt(|| "cannot look up a hard link in the layers below")?;
-        // Where this layer deletes the old name, only the new one is there in the end.
-        let place = match self.tree.child(directory, name) {
-            None => self.insert(directory, name, Kind::File)?,
-            Some(existing) if matches!(self.tree.node(existing).kind, Kind::Whiteout) => last,
-            Some(existing) => return Ok(existing),
-        };
-        match found {
-            Node::Missing => Err(missing()),
-            Node::Directory(_) => {
-                Err(Error::format(format!("hard link to the directory {}", target.join(&b'/').escape_ascii())))
-            }
-            Node::Symlink(link) => {
-                let stat = None;
-                self.copy_special(place, SFlag::S_IFLNK, &link, stat)?;
-                self.tree.node_mut(place).kind = Kind::Symlink(link.into());
-                Ok(place)
-            }
-            Node::Other { parent, stat } => {
-                match file_type(&stat) {
-                    SFlag::S_IFREG => self.copy_file(place, parent.as_fd(), name)?,
-                    other => self.copy_special(place, other, b"", Some(&stat))?,
-                }
-                self.tree.node_mut(place).kind = Kind::File;
-                Ok(place)
-            }
-        }
-    }
-
-    fn copy_file(&mut self, place: Id, parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
-        let path = self.tree.path(place);
-        let failed = || format!("cannot copy {} from the layers below", path.escape_ascii());
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let source = openat(parent, name, flags, Mode::empty()).attempt(failed)?;
-        let stat = fstat(&source).attempt(failed)?;
-        let at = self.disk.directory(&self.tree, self.tree.node(place).parent)?;
-        let mut copy = File::from(disk::make_file(at.as_fd(), &self.tree.node(place).name, 0o600, &path)?);
-        let xattrs = attributes::read_xattrs(source.as_fd()).attempt(failed)?;
-        // The standard library lets the kernel copy, and share the blocks, where it can.
-        std::io::copy(&mut File::from(source), &mut copy).attempt(failed)?;
-        let own = self.as_own(Metadata { uid: stat.st_uid, gid: stat.st_gid, ..Metadata::default() });
-        let mode = stat.st_mode & 0o7777;
-        let wanted = Wanted { path: &path, mode, uid: own.uid, gid: own.gid, mtime: mtime(&stat), xattrs: &xattrs };
-        attributes::file(copy.as_fd(), &wanted, false, &self.manner, &mut self.notes)
-    }
-
-    /// Makes a symbolic link, FIFO or device like the one below; of a link only the target counts.
-    fn copy_special(&mut self, place: Id, kind: SFlag, link: &[u8], stat: Option<&FileStat>) -> Result<()> {
-        let path = self.tree.path(place);
-        let name = Name::clone(&self.tree.node(place).name);
-        let at = self.disk.directory(&self.tree, self.tree.node(place).parent)?;
-        if kind == SFlag::S_IFLNK {
-            disk::make_symlink(at.as_fd(), &name, link, &path)?;
-        } else {
-            let number = stat.map_or(0, |stat| stat.st_rdev);
-            let device = (nix::libc::major(number), nix::libc::minor(number));
-            disk::make_node(at.as_fd(), &name, kind, device)
-                .attempt(|| format!("cannot create {}", path.escape_ascii()))?;
-        }
-        let (mode, uid, gid) = stat.map_or((0o777, 0, 0), |stat| (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid));
-        let own = self.as_own(Metadata { uid, gid, ..Metadata::default() });
-        let mtime = stat.map_or(Time::default(), mtime);
-        let wanted = Wanted { path: &path, mode, uid: own.uid, gid: own.gid, mtime, xattrs: &[] };
-        attributes::special(at.as_fd(), &name, kind == SFlag::S_IFLNK, &wanted, &self.manner, &mut self.notes)
-    }
 }
 
 enum Step {
     Directory(Id),
     Link(Vec<u8>),
-}
-
-fn mtime(stat: &FileStat) -> Time {
-    Time { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec as u32 }
 }

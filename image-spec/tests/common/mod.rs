@@ -1,8 +1,12 @@
 //! What the tests share: a writer of archives byte by byte, layouts made of them, and pictures of trees.
 //!
-//! The writer is not a library for tar: it writes what it is told, wrong or right.
+//! See `tar.rs` for the writer.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 #![allow(clippy::print_stderr, reason = "a test that does not run says so")]
+
+pub mod tar;
+
+pub use tar::{Header, Tar};
 
 use keelbox_image_spec::{Digest, Durability, Image, Limits, OpenOptions, Result, Store, UnpackOptions, Unpacked};
 use std::collections::BTreeMap;
@@ -11,147 +15,6 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-
-/// One header block, with every field as bytes.
-#[derive(Clone)]
-pub struct Header(pub [u8; 512]);
-
-impl Header {
-    /// A POSIX header of the given type for root, mode 0644, time 1000000000.
-    pub fn new(kind: u8, name: impl AsRef<[u8]>) -> Self {
-        let mut header = Self([0; 512]);
-        header.bytes(0, 100, name.as_ref());
-        header.octal(100, 8, if kind == b'5' { 0o755 } else { 0o644 });
-        header.octal(108, 8, 0).octal(116, 8, 0).octal(124, 12, 0).octal(136, 12, 1_000_000_000);
-        header.0[156] = kind;
-        header.bytes(257, 8, b"ustar\x0000");
-        header.octal(329, 8, 0).octal(337, 8, 0);
-        header
-    }
-
-    pub fn bytes(&mut self, start: usize, length: usize, bytes: &[u8]) -> &mut Self {
-        assert!(bytes.len() <= length, "{} bytes do not fit a header field", bytes.len());
-        self.0[start..start + length].fill(0);
-        self.0[start..start + bytes.len()].copy_from_slice(bytes);
-        self
-    }
-
-    pub fn octal(&mut self, start: usize, length: usize, value: u64) -> &mut Self {
-        let text = format!("{value:0width$o}\0", width = length - 1);
-        self.bytes(start, length, text.as_bytes())
-    }
-
-    pub fn mode(mut self, mode: u64) -> Self {
-        self.octal(100, 8, mode);
-        self
-    }
-
-    pub fn owner(mut self, uid: u64, gid: u64) -> Self {
-        self.octal(108, 8, uid).octal(116, 8, gid);
-        self
-    }
-
-    pub fn size(mut self, size: u64) -> Self {
-        self.octal(124, 12, size);
-        self
-    }
-
-    pub fn mtime(mut self, mtime: u64) -> Self {
-        self.octal(136, 12, mtime);
-        self
-    }
-
-    pub fn link(mut self, target: impl AsRef<[u8]>) -> Self {
-        self.bytes(157, 100, target.as_ref());
-        self
-    }
-
-    pub fn device(mut self, major: u64, minor: u64) -> Self {
-        self.octal(329, 8, major).octal(337, 8, minor);
-        self
-    }
-
-    /// Makes it a GNU header, whose last part has other fields.
-    pub fn gnu(mut self) -> Self {
-        self.bytes(257, 8, b"ustar  \0");
-        self.0[345..].fill(0);
-        self
-    }
-
-    fn sealed(mut self) -> [u8; 512] {
-        self.0[148..156].fill(b' ');
-        let sum: u32 = self.0.iter().map(|byte| u32::from(*byte)).sum();
-        self.0[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        self.0
-    }
-}
-
-/// An archive being written.
-#[derive(Clone, Default)]
-pub struct Tar(pub Vec<u8>);
-
-impl Tar {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// A header with a right checksum, then `data` padded to blocks. The size field is what the header says.
-    pub fn raw(mut self, header: Header, data: &[u8]) -> Self {
-        self.0.extend_from_slice(&header.sealed());
-        self.0.extend_from_slice(data);
-        self.0.resize(self.0.len().next_multiple_of(512), 0);
-        self
-    }
-
-    pub fn entry(self, header: Header, data: &[u8]) -> Self {
-        let header = header.size(data.len() as u64);
-        self.raw(header, data)
-    }
-
-    pub fn file(self, name: impl AsRef<[u8]>, data: &str) -> Self {
-        self.entry(Header::new(b'0', name), data.as_bytes())
-    }
-
-    pub fn directory(self, name: impl AsRef<[u8]>) -> Self {
-        self.entry(Header::new(b'5', name), b"")
-    }
-
-    pub fn symlink(self, name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Self {
-        self.entry(Header::new(b'2', name).link(target), b"")
-    }
-
-    pub fn hard_link(self, name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Self {
-        self.entry(Header::new(b'1', name).link(target), b"")
-    }
-
-    /// An `x` header for the next entry.
-    pub fn pax(self, records: &[(&str, &[u8])]) -> Self {
-        let content: Vec<u8> = records.iter().flat_map(|(key, value)| record(key, value)).collect();
-        self.entry(Header::new(b'x', "pax"), &content)
-    }
-
-    pub fn long_name(self, name: &[u8]) -> Self {
-        self.entry(Header::new(b'L', "././@LongLink").gnu(), &[name, b"\0"].concat())
-    }
-
-    pub fn long_link(self, name: &[u8]) -> Self {
-        self.entry(Header::new(b'K', "././@LongLink").gnu(), &[name, b"\0"].concat())
-    }
-
-    pub fn bytes(&self) -> Vec<u8> {
-        [&self.0[..], &[0; 1024]].concat()
-    }
-}
-
-/// One PAX record with its true length.
-pub fn record(key: &str, value: &[u8]) -> Vec<u8> {
-    let rest = key.len() + value.len() + 3;
-    let mut length = rest + 1;
-    while length != rest + length.to_string().len() {
-        length = rest + length.to_string().len();
-    }
-    [format!("{length} {key}=").as_bytes(), value, b"\n"].concat()
-}
 
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -316,6 +179,42 @@ pub fn picture(top: &Path) -> BTreeMap<PathBuf, String> {
     all
 }
 
+/// What overlayfs shows of layers, bottom first, by its own rules: each path with the place that it comes from.
+pub fn merged(layers: &[PathBuf]) -> BTreeMap<PathBuf, PathBuf> {
+    let mut tree = BTreeMap::new();
+    let mut pending = vec![(PathBuf::new(), layers.iter().rev().cloned().collect::<Vec<_>>())];
+    while let Some((at, directories)) = pending.pop() {
+        let listed = directories.iter().flat_map(|path| fs::read_dir(path).expect("list"));
+        let mut names: Vec<_> = listed.map(|entry| entry.expect("entry").file_name()).collect();
+        names.sort();
+        names.dedup();
+        for name in names {
+            let path = at.join(&name);
+            let mut below = Vec::new();
+            for directory in &directories {
+                let candidate = directory.join(&name);
+                let Ok(metadata) = fs::symlink_metadata(&candidate) else { continue };
+                if !metadata.is_dir() {
+                    if below.is_empty() && !is_whiteout(&candidate) {
+                        tree.insert(path.clone(), candidate);
+                    }
+                    break;
+                }
+                let opaque = is_opaque(&candidate);
+                below.push(candidate);
+                if opaque {
+                    break;
+                }
+            }
+            if let Some(top) = below.first() {
+                tree.insert(path.clone(), top.clone());
+                pending.push((path, below));
+            }
+        }
+    }
+    tree
+}
+
 /// A tree outside every layer that no unpacking may change in any way.
 pub struct Canary {
     pub directory: tempfile::TempDir,
@@ -365,6 +264,32 @@ pub fn is_opaque(path: &Path) -> bool {
 /// Whether the tests run as a user who can give files away.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
+}
+
+/// Runs all tests of this program again as the ordinary user 65534, from a copy that user can read.
+pub fn again_as_an_ordinary_user() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let program = directory.path().join("tests");
+    fs::copy(std::env::current_exe().expect("this program"), &program).expect("copy");
+    let work = directory.path().join("work");
+    fs::create_dir(&work).expect("mkdir");
+    std::os::unix::fs::chown(&work, Some(65534), Some(65534)).expect("chown");
+    for open in [directory.path(), &program] {
+        fs::set_permissions(open, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    }
+    let status = std::process::Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&program)
+        .env("TMPDIR", &work)
+        .current_dir(&work)
+        .status();
+    match status {
+        Ok(status) => assert!(status.success(), "as an ordinary user: {status}"),
+        Err(error) => skip(&format!("no setpriv(1): {error}")),
+    }
 }
 
 /// Says why a test does not run; where everything must be tested, that is a failure.
