@@ -1,7 +1,7 @@
 //! What the tests share: a writer of archives byte by byte, layouts made of them, and pictures of trees.
 //!
 //! See `tar.rs` for the writer.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, unused_imports)]
 #![allow(clippy::print_stderr, reason = "a test that does not run says so")]
 
 pub mod tar;
