@@ -1,6 +1,6 @@
 //! A checked container: names looked up, image unpacked, everything planned. What remains is to run it, once or often.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use keelbox_image_spec::Unpacked;
 use keelbox_namespaces::{Kind, NamespaceSet};
@@ -8,6 +8,7 @@ use oci_spec::runtime as oci;
 
 use crate::builder::{captured, inherited};
 use crate::changes::{Changes, Kept};
+use crate::check;
 use crate::control_group::ControlGroup;
 use crate::defaults;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,14 +47,15 @@ impl Built {
             return Err(Error::new(ErrorKind::Invalid, why));
         }
         let host = Host::current()?;
-        check_root(&spec)?;
+        check::root(&spec)?;
         let image = unpack(&mut spec)?;
         if let UserChoice::Named(user) = std::mem::take(&mut spec.user) {
             let root = spec.root.clone();
             crate::user::resolve(&user, &root, image.as_ref(), spec.process())?;
         }
         defaults::complete(&mut spec, &host)?;
-        check_process(&mut spec)?;
+        check::complete(&spec)?;
+        show_cgroups(&mut spec)?;
         let filter = filter(&spec)?;
         let grouped = spec.grouped || !spec.limits.is_empty();
         let seated = grouped && !hierarchy()?.legacy().is_empty();
@@ -75,7 +77,7 @@ impl Built {
         &self.spec.oci
     }
 
-    /// Writes the container as an OCI bundle, for any other runtime: `config.json` in `directory`.
+    /// Writes the container as an OCI bundle, for any other runtime: `config.json` in `directory`, which is made if missing.
     ///
     /// Layers of an image are named in the annotation `dev.keelbox.layers`, since OCI has no word for them; other runtimes need
     /// them mounted at `rootfs` first.
@@ -164,7 +166,7 @@ impl Built {
     }
 
     /// What later programs in the container need to know.
-    fn inside(&self) -> Inside {
+    pub(crate) fn inside(&self) -> Inside {
         let namespaces = self.spec.oci.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
         let kinds = namespaces.into_iter().flatten().map(|namespace| namespace_kind(namespace.typ()));
         // The time namespace cannot be joined by a process that shares memory, and offsets hardly matter to a further program.
@@ -186,30 +188,18 @@ fn unpack(spec: &mut Spec) -> Result<Option<Unpacked>> {
     Ok(Some(unpacked))
 }
 
-/// A root that is not there is told before anything is made.
-fn check_root(spec: &Spec) -> Result<()> {
-    let paths: Vec<&PathBuf> = match &spec.root {
-        RootSource::Directory(directory) => vec![directory],
-        RootSource::Layers { layers, .. } => layers.iter().collect(),
-        RootSource::Image(_) => Vec::new(),
-    };
-    for path in paths {
-        let attempt = || format!("cannot open root file system {}", path.display());
-        let metadata = std::fs::metadata(path).map_err(|error| Error::os(attempt(), error))?;
-        if !metadata.is_dir() {
-            return Err(Error::os(attempt(), std::io::Error::from_raw_os_error(20)));
-        }
+/// A mount of type `cgroup` shows the machine's hierarchies. Without a namespace of its own, the container sees the group of
+/// this program, which it must not change (CVE-2023-25809).
+fn show_cgroups(spec: &mut Spec) -> Result<()> {
+    let shown = |mount: &oci::Mount| matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2"));
+    if !spec.oci.mounts().iter().flatten().any(shown) {
+        return Ok(());
     }
-    Ok(())
-}
-
-fn check_process(spec: &mut Spec) -> Result<()> {
-    let process = spec.process();
-    if process.args().as_ref().is_none_or(Vec::is_empty) {
-        return Err(Error::new(ErrorKind::Invalid, "no program is named to run").with_hint("name one with args()"));
-    }
-    if !process.cwd().is_absolute() {
-        return Err(Error::new(ErrorKind::Invalid, format!("the working directory {} is not absolute", process.cwd().display())));
+    let namespaces = spec.oci.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let own = namespaces.into_iter().flatten().any(|namespace| namespace_kind(namespace.typ()) == Kind::Cgroup);
+    spec.cgroups = crate::host::shown_cgroups(&hierarchy()?, own);
+    for mount in spec.mounts().iter_mut().filter(|mount| !own && shown(mount)) {
+        mount.options_mut().get_or_insert_with(Vec::new).push("ro".into());
     }
     Ok(())
 }

@@ -22,11 +22,14 @@
 //! Oldest kernel: 5.10. Works for root and, with one user id, for an ordinary user without any set-up.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "tokio")]
+mod asynchronous;
 mod builder;
 mod built;
 mod bundle;
 mod capabilities;
 mod changes;
+mod check;
 mod control_group;
 mod defaults;
 mod error;
@@ -34,9 +37,11 @@ mod exec;
 mod exit;
 mod feeder;
 mod filter;
+mod further;
 mod host;
 mod image;
 mod limits;
+mod named;
 mod notify;
 mod output;
 mod plan;
@@ -61,6 +66,8 @@ pub use exit::{ExitStatus, Reason, Usage};
 pub use keelbox_cgroups::{GIB, KIB, Limits, MIB, Stats};
 pub use keelbox_image_spec::Image;
 pub use keelbox_namespaces::Kind;
+pub use keelbox_runtime_spec::{State, Status};
+pub use named::{Handle, Runtime, list, open};
 pub use notify::{Answer, Call, OnExec};
 pub use output::Output;
 pub use plan::Plan;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keelbox_cgroups::{Limits, Stats};
@@ -13,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::exec::{Exec, Held, Inside, Site};
 use crate::exit::{ExitStatus, Reason, Usage};
 use crate::feeder::Feeder;
-use crate::poll;
+use crate::further::{self, Further};
 use crate::signal::Signal;
 use crate::terminal::Tty;
 
@@ -47,6 +48,8 @@ pub(crate) struct Life {
     pub(crate) status: Option<ExitStatus>,
     pub(crate) over_time: bool,
     pub(crate) supervisor: Option<crate::notify::Supervisor>,
+    /// Set if this is a further program of a container.
+    pub(crate) further: Option<Arc<Further>>,
 }
 
 impl Process {
@@ -96,13 +99,13 @@ impl Process {
         self.wait_until(Some(Instant::now()))
     }
 
-    fn wait_until(&mut self, until: Option<Instant>) -> Result<Option<ExitStatus>> {
+    pub(crate) fn wait_until(&mut self, until: Option<Instant>) -> Result<Option<ExitStatus>> {
         if let Some(status) = self.life.status {
             return Ok(Some(status));
         }
         let limit = self.life.deadline();
         let first = [until, limit].into_iter().flatten().min();
-        let ended = poll::readable(self.life.pidfd.as_fd(), first)
+        let ended = further::wait_for(self.life.pid, self.life.pidfd.as_fd(), first)
             .map_err(|error| Error::os("cannot wait for the container", error))?;
         if !ended && limit.is_some_and(|limit| limit <= Instant::now()) {
             self.life.over_time = true;
@@ -244,13 +247,22 @@ impl Life {
 
     /// Reaps the process, which has ended or is about to, and clears away what belonged to it.
     pub(crate) fn reap(&mut self) -> Result<ExitStatus> {
-        let exit = match sys::wait(&self.pidfd) {
+        let exit = match self.exit() {
             Ok(exit) => exit,
             Err(keelbox_launch::Errno::ECHILD) => return self.reaped_elsewhere(),
             Err(errno) => return Err(Error::os("cannot wait for the container", errno)),
         };
         let status = ExitStatus::new(&exit, self.special_reason(&exit), self.usage(&exit));
         self.finish(status)
+    }
+
+    fn exit(&self) -> Result<Exit, keelbox_launch::Errno> {
+        if let Some(further) = &self.further {
+            return further.reap();
+        }
+        let io = |error: std::io::Error| keelbox_launch::Errno(error.raw_os_error().unwrap_or_default());
+        further::wait_for(self.pid, self.pidfd.as_fd(), None).map_err(io)?;
+        sys::wait(&self.pidfd)
     }
 
     /// Another part of the host program waits for every child (`waitpid(-1)`, or `SIGCHLD` ignored).

@@ -1,0 +1,361 @@
+//! A container with a name, as any program of the same user may hold it: what it is, and what may be done with it.
+//!
+//! Whatever the kernel can tell is asked of the kernel each time, since others may act on the container too. Oldest kernel: 5.10;
+//! from 6.15 on the kernel remembers how a process ended that its parent has reaped.
+
+use std::borrow::Cow;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use keelbox_cgroups::{Group, Limits, Stats};
+use keelbox_launch::Errno;
+use keelbox_launch::sys;
+use keelbox_namespaces::NamespaceSet;
+use keelbox_runtime_spec::{Config, State, Status};
+
+use super::identity::has_ended;
+use super::record::{Phase, Record};
+use super::remove::Living;
+use super::root::Place;
+use super::{barrier, end, group, remove, start};
+use crate::control_group::cannot;
+use crate::error::{Error, ErrorKind, Result};
+use crate::exec::{Exec, Held, Inside, Site};
+use crate::exit::ExitStatus;
+use crate::host::Host;
+use crate::signal::Signal;
+use crate::terminal::Tty;
+
+/// A container with a name. Many programs may hold the same one; dropping a handle does nothing to it.
+///
+/// ```no_run
+/// # fn main() -> Result<(), keelbox::Error> {
+/// use keelbox::{Container, Signal};
+///
+/// let web = Container::from_bundle("./bundle")?.create("web-1")?;     // all is set up, and nothing runs
+/// web.start()?;
+///
+/// let web = keelbox::open("web-1")?;                                  // in another program, later
+/// println!("{} {} {:?}", web.id(), web.status(), web.pid());
+/// web.kill(Signal::TERM)?;
+/// web.wait()?;
+/// web.delete()?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Handle {
+    place: Place,
+    /// The container's process, once it was seen.
+    process: OnceLock<Arc<OwnedFd>>,
+    terminal: Option<Tty>,
+}
+
+impl Handle {
+    pub(crate) fn new(place: Place, process: Option<OwnedFd>, terminal: Option<Tty>) -> Self {
+        Self { place, process: process.map(|process| Arc::new(process).into()).unwrap_or_default(), terminal }
+    }
+
+    /// Opens the container in `place`, and its process if there is one.
+    pub(crate) fn open(place: Place) -> Result<Self> {
+        let handle = Self::new(place, None, None);
+        if let Some(record) = handle.place.read()? {
+            // Held from now on, so that the end can be told even if the process is reaped meanwhile.
+            let _held = handle.process(&record);
+        }
+        Ok(handle)
+    }
+
+    /// The name it was given.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.place.id().as_str()
+    }
+
+    /// Where it is in its life, as the kernel tells at this moment.
+    ///
+    /// [`Status::Stopped`] also for one that was deleted, and for one whose creation was cut off.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self.place.read() {
+            Ok(Some(record)) if record.phase == Phase::Creating && self.place.is_busy() => Status::Creating,
+            Ok(Some(record)) => self.status_under_lock(&record),
+            Ok(None) if self.place.is_busy() => Status::Creating,
+            _ => Status::Stopped,
+        }
+    }
+
+    /// As [`status`](Self::status), for the one who holds the lock, so that nobody else is creating the container.
+    pub(crate) fn status_under_lock(&self, record: &Record) -> Status {
+        let alive = self.process(record).is_some_and(|process| !has_ended(process.as_fd()));
+        if record.phase == Phase::Creating || !alive {
+            return Status::Stopped;
+        }
+        let frozen = group::find(record).ok().flatten().is_some_and(|group| group.is_frozen().unwrap_or(false));
+        match (frozen, barrier::is_held(&self.place)) {
+            (true, _) => Status::Paused,
+            (false, true) => Status::Created,
+            (false, false) => Status::Running,
+        }
+    }
+
+    /// The number of its first process, as long as that has not ended. For showing: [`kill`](Self::kill) cannot hit another.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        let record = self.place.read().ok().flatten()?;
+        let alive = !has_ended(self.process(&record)?.as_fd());
+        record.process.filter(|_| alive).map(|process| process.pid)
+    }
+
+    /// When it was created, if that is known.
+    #[must_use]
+    pub fn created(&self) -> Option<SystemTime> {
+        self.place.read().ok().flatten().map(|record| record.created())
+    }
+
+    /// The state as the OCI runtime specification has it (runtime.md#state), with the annotations of the configuration.
+    ///
+    /// The bundle is the one that the container was read from, or else the directory of its state, where its whole
+    /// configuration is written down as `config.json`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] if it was deleted.
+    pub fn state(&self) -> Result<State> {
+        self.place.still_there(&format!("cannot tell the state of container {}", self.id()))?;
+        let record = self.place.read()?;
+        let bundle = record.and_then(|record| record.bundle).unwrap_or_else(|| self.place.path());
+        let mut state = State::new(self.place.id().clone(), self.status(), bundle);
+        if state.status != Status::Stopped {
+            state.pid = self.pid().and_then(|pid| i32::try_from(pid).ok());
+        }
+        if let Ok(config) = self.config() {
+            let annotations = config.spec().annotations().clone().unwrap_or_default();
+            state.annotations = annotations.into_iter().collect();
+        }
+        Ok(state)
+    }
+
+    /// The host's side of its terminal, for the handle that [`create`](crate::Container::create) gave. The terminal hangs up
+    /// when the last copy of this is gone, so whoever creates a container with a terminal stays, or passes it on.
+    #[must_use]
+    pub fn terminal(&self) -> Option<Tty> {
+        self.terminal.clone()
+    }
+
+    /// Lets the program run. It does when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::State`] if the container is not [`Status::Created`]: of several who start it, one succeeds. What the kernel
+    /// refuses at the last steps, such as [`ErrorKind::NotFound`] for a program that is not there; the container has ended then.
+    pub fn start(&self) -> Result<()> {
+        start::start(self)
+    }
+
+    /// Sends a signal to its first process.
+    ///
+    /// In a pid namespace of its own that process is the first one, and the kernel drops signals that it has not asked for, other
+    /// than `SIGKILL` and `SIGSTOP` (pid_namespaces(7)); before its start it has asked for none. A container that is paused
+    /// receives signals once it is resumed; `SIGKILL` at once.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::State`] if it has ended.
+    pub fn kill(&self, signal: Signal) -> Result<()> {
+        let attempt = format!("cannot send {signal} to container {}", self.id());
+        let (record, status) = self.look(&attempt)?;
+        let ended = || Error::new(ErrorKind::State, format!("{attempt}: it is {status}"));
+        let process = self.process(&record).filter(|_| is_alive(status)).ok_or_else(ended)?;
+        sys::send_signal(process.as_fd(), signal.number()).map_err(|errno| match errno {
+            Errno::ESRCH => Error::new(ErrorKind::State, format!("{attempt}: it has ended")),
+            errno => Error::os(attempt.clone(), errno),
+        })?;
+        match group::find(&record)? {
+            // A frozen process of a cgroup of version 1 dies only when it is thawed.
+            Some(group) if status == Status::Paused && signal == Signal::KILL => group.thaw().map_err(cannot),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends a signal to every process of the container, also to those that outlive its first process.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Limit`] if the container has no control group, which is what its processes are found by.
+    pub fn kill_all(&self, signal: Signal) -> Result<()> {
+        let attempt = format!("cannot send {signal} to all of container {}", self.id());
+        let (record, _) = self.look(&attempt)?;
+        end::kill_all(&self.group(&record, &attempt)?, signal, &attempt)
+    }
+
+    /// Waits until its first process has ended, whoever started it; tells how, if anybody still knows.
+    ///
+    /// Its parent is told by the kernel, and others are as long as it has not been reaped, and after that from Linux 6.15 on.
+    /// The first to learn it writes it down.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] if the container was deleted; [`ErrorKind::State`] if it is still being created.
+    pub fn wait(&self) -> Result<Option<ExitStatus>> {
+        end::wait(self)
+    }
+
+    /// Deletes a container that has ended: its directory, its control group with whatever is left in it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::State`] if it has not ended; [`ErrorKind::NotFound`] if it was deleted already.
+    pub fn delete(&self) -> Result<()> {
+        remove::delete(self, Living::Refused)
+    }
+
+    /// Deletes the container in whatever state it is, also one whose creation was cut off by a crash. All of it is killed first.
+    ///
+    /// Without a control group and a pid namespace of its own, only its first process can be found.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] if it was deleted already. It can be tried again after any other error.
+    pub fn delete_force(&self) -> Result<()> {
+        remove::delete(self, Living::Killed)
+    }
+
+    /// A further program in the container, with the container's own settings until told otherwise.
+    ///
+    /// It belongs to this program, and ends with it. Whether the container runs is found out when it is to start:
+    /// [`ErrorKind::State`] if not.
+    pub fn exec(&self, args: impl IntoIterator<Item = impl Into<String>>) -> Exec<'_> {
+        Exec::new(self.site(), args)
+    }
+
+    /// Stops every process of the container until [`resume`](Self::resume) (the cgroup freezer).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::State`] unless it is created or running; [`ErrorKind::Limit`] if it has no control group.
+    pub fn pause(&self) -> Result<()> {
+        let attempt = format!("cannot pause container {}", self.id());
+        self.change(&attempt, &[Status::Created, Status::Running], |group| group.freeze())
+    }
+
+    /// Lets the container go on.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::State`] unless it is paused.
+    pub fn resume(&self) -> Result<()> {
+        let attempt = format!("cannot resume container {}", self.id());
+        self.change(&attempt, &[Status::Paused], |group| group.thaw())
+    }
+
+    /// What the container uses now.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Limit`] if it has no control group.
+    pub fn stats(&self) -> Result<Stats> {
+        let attempt = format!("cannot read statistics of container {}", self.id());
+        let (record, _) = self.look(&attempt)?;
+        self.group(&record, &attempt)?.stats().map_err(cannot)
+    }
+
+    /// Changes limits. What is not set in `limits` stays.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::State`] if it has ended; [`ErrorKind::Limit`] if a limit cannot be had, or it has no control group.
+    pub fn update(&self, limits: &Limits) -> Result<()> {
+        let attempt = format!("cannot change limits of container {}", self.id());
+        let living = [Status::Created, Status::Running, Status::Paused];
+        self.change(&attempt, &living, |group| group.update(limits).map(|_| ()))
+    }
+
+    /// Does something to the control group, which may get further directories by it.
+    fn change(
+        &self,
+        attempt: &str,
+        when: &[Status],
+        work: impl FnOnce(&Group) -> Result<(), keelbox_cgroups::Error>,
+    ) -> Result<()> {
+        let _lock = self.place.lock(attempt)?;
+        let (mut record, status) = self.look(attempt)?;
+        if !when.contains(&status) {
+            return Err(Error::new(ErrorKind::State, format!("{attempt}: it is {status}")));
+        }
+        let group = self.group(&record, attempt)?;
+        let done = work(&group).map_err(cannot);
+        if group::remember(&mut record, &group) {
+            self.place.write(&record)?;
+        }
+        done
+    }
+
+    fn group(&self, record: &Record, attempt: &str) -> Result<Group> {
+        group::find(record)?.ok_or_else(|| Error::new(ErrorKind::Limit, format!("{attempt}: it has no control group")))
+    }
+
+    fn config(&self) -> Result<Config> {
+        let cannot = |error| {
+            Error::from_part(
+                ErrorKind::State,
+                format!("cannot read the configuration of container {}", self.id()),
+                error,
+            )
+        };
+        Config::read(self.place.file("config.json")).map_err(cannot)
+    }
+
+    /// What a further program needs to know.
+    fn site(&self) -> Result<Site<'_>> {
+        let attempt = format!("cannot execute in container {}", self.id());
+        let (record, status) = self.look(&attempt)?;
+        let refused = || Error::new(ErrorKind::State, format!("{attempt}: it is {status}, not running"));
+        let process = self.process.get().filter(|_| status == Status::Running).ok_or_else(refused)?;
+        let inside = Inside {
+            kinds: NamespaceSet::from_flags(record.kinds),
+            process: self.config()?.into_spec().process().clone().unwrap_or_default(),
+            filter: record.filter(),
+            host: Host::current()?,
+        };
+        let group = group::find(&record)?.map(|group| Held::Own(Box::new(group)));
+        let pid = record.process.map_or(0, |process| process.pid);
+        Ok(Site { pidfd: process.as_fd(), pid, group, inside: Cow::Owned(inside) })
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// What is written down, and where the container is in its life. One whose creation was cut off has no more to it than that
+    /// it can be deleted.
+    pub(crate) fn look(&self, attempt: &str) -> Result<(Record, Status)> {
+        self.place.still_there(attempt)?;
+        match self.place.read()? {
+            Some(record) if record.phase == Phase::Created => {
+                let status = self.status_under_lock(&record);
+                Ok((record, status))
+            }
+            _ => {
+                Err(Error::new(ErrorKind::State, format!("{attempt}: it is not created yet, or never was to the end")))
+            }
+        }
+    }
+
+    /// The process that is written down, running or a zombie; nothing if it is gone.
+    pub(crate) fn process(&self, record: &Record) -> Option<Arc<OwnedFd>> {
+        if let Some(process) = self.process.get() {
+            return Some(Arc::clone(process));
+        }
+        let process = Arc::new(record.process.as_ref()?.open()?);
+        if record.phase == Phase::Created {
+            return Some(Arc::clone(self.process.get_or_init(|| process)));
+        }
+        // Another process may take its place yet.
+        Some(process)
+    }
+}
+
+fn is_alive(status: Status) -> bool {
+    matches!(status, Status::Created | Status::Running | Status::Paused)
+}

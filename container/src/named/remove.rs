@@ -1,0 +1,130 @@
+//! Deletes a container: its process, its control group, its directory, in this order, so that it can be said again after a crash.
+//!
+//! Leaves out what the container did not make itself: namespaces it joined, the bundle, volumes. Oldest kernel: 5.10.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use keelbox_cgroups::Group;
+use keelbox_launch::sys;
+use keelbox_runtime_spec::Status;
+use nix::errno::Errno;
+
+use super::handle::Handle;
+use super::identity::Identity;
+use super::record::{Phase, Record};
+use super::root::{PATIENCE, Place};
+use super::{barrier, group};
+use crate::control_group::cannot;
+use crate::error::{Error, ErrorKind, Result};
+use crate::poll;
+
+const SIGKILL: i32 = 9;
+/// How long a killed process is waited for before it matters why it does not end.
+const LINGERING: Duration = Duration::from_secs(1);
+
+/// What happens to a container that has not ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Living {
+    Refused,
+    Killed,
+}
+
+/// Removes everything that belongs to a container.
+pub(crate) fn delete(handle: &Handle, living: Living) -> Result<()> {
+    let place = handle.place();
+    let attempt = format!("cannot delete container {}", place.id());
+    let _lock = place.lock(&attempt)?;
+    let Some(record) = place.read()? else {
+        // Whoever made it came no further than the directory.
+        return place.remove();
+    };
+    let status = handle.status_under_lock(&record);
+    if living == Living::Refused && status != Status::Stopped {
+        let error = Error::new(ErrorKind::State, format!("{attempt}: it is {status}"));
+        return Err(error.with_hint("stop it first, or delete it by force"));
+    }
+    clear(handle, &record, &attempt)
+}
+
+fn clear(handle: &Handle, record: &Record, attempt: &str) -> Result<()> {
+    let place = handle.place();
+    let pidfd = handle.process(record);
+    if let Some(pidfd) = &pidfd {
+        kill(pidfd, attempt)?;
+    }
+    let group = group::find(record)?;
+    if let Some(group) = &group {
+        group.kill().map_err(cannot)?;
+    }
+    if record.phase == Phase::Creating {
+        turn_away(place, attempt)?;
+    }
+    if let Some(pidfd) = &pidfd {
+        let gone = is_gone(pidfd, record).map_err(|error| Error::os(attempt, error))?;
+        if !gone {
+            return Err(Error::new(ErrorKind::State, format!("{attempt}: its process does not end")));
+        }
+        // It is ours to reap if we made it; the status was told to those who waited.
+        let _reaped = sys::try_wait(pidfd);
+    }
+    if let Some(group) = &group {
+        remove_group(group)?;
+    }
+    place.remove()
+}
+
+fn kill(pidfd: &OwnedFd, attempt: &str) -> Result<()> {
+    match sys::send_signal(pidfd.as_fd(), SIGKILL) {
+        Ok(()) | Err(keelbox_launch::Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(Error::os(attempt, errno)),
+    }
+}
+
+/// Waits until the killed process has ended, or is nothing but a number: the first process of a pid namespace stays until all
+/// others in it are reaped, which is the business of whoever executed them there.
+fn is_gone(pidfd: &OwnedFd, record: &Record) -> std::io::Result<bool> {
+    if poll::readable(pidfd.as_fd(), Some(Instant::now() + LINGERING))? {
+        return Ok(true);
+    }
+    if record.process.as_ref().is_some_and(Identity::is_exiting) {
+        return Ok(true);
+    }
+    poll::readable(pidfd.as_fd(), Some(Instant::now() + PATIENCE))
+}
+
+/// Waits until nobody holds the barrier of a container whose maker died in the midst of it. A process that was not written down
+/// ends when it finds its maker gone, or when it is connected to and told nothing.
+fn turn_away(place: &Place, attempt: &str) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_micros(100);
+    loop {
+        match barrier::connect(place) {
+            Err(Errno::ECONNREFUSED | Errno::ENOENT) => return Ok(()),
+            Ok(_) | Err(Errno::EAGAIN) if Instant::now() < deadline => {}
+            Ok(_) | Err(Errno::EAGAIN) => {
+                return Err(Error::new(
+                    ErrorKind::State,
+                    format!("{attempt}: a process that was being made does not end"),
+                ));
+            }
+            Err(errno) => return Err(Error::os(attempt, errno)),
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(10));
+    }
+}
+
+/// Ends every process of the group and removes it.
+pub(crate) fn remove_group(group: &Group) -> Result<()> {
+    group.kill().map_err(cannot)?;
+    group.wait_empty(PATIENCE).map_err(cannot)?;
+    group.delete().map_err(cannot)
+}
+
+/// Ends a child that came to nothing.
+pub(crate) fn end(pidfd: &OwnedFd) {
+    let _ended = sys::send_signal(pidfd.as_fd(), SIGKILL);
+    let _reaped = sys::wait(pidfd);
+}
