@@ -89,7 +89,9 @@ impl<K: Kernel> Machine<'_, K> {
         let how = OpenHow { flags, mode: 0, resolve: RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV };
         let directory = self.slot(directory)?;
         let file = match self.open(Call::openat2(directory, path, &how)) {
-            Err(Errno::ENOSYS) => super::resolve::walk(&mut self.kernel, directory, path, O_WRONLY | O_NOFOLLOW, 0)?,
+            Err(Errno::ENOSYS | Errno::EPERM | Errno::EAGAIN) => {
+                super::resolve::walk(&mut self.kernel, directory, path, O_WRONLY | O_NOFOLLOW, 0)?
+            }
             opened => opened?,
         };
         let written = self.call(Call::write(file, data));

@@ -21,7 +21,7 @@ const DEPTH: usize = 128;
 ///
 /// # Errors
 ///
-/// The kernel's answer; `ELOOP` for a magic link; `EAGAIN` if the tree is renamed under it without end.
+/// The kernel's answer; `ELOOP` for a magic link.
 pub fn open_inside(kernel: &mut impl Kernel, root: i32, path: &CStr, flags: i32, mode: u32) -> Result<i32, Errno> {
     let flags = flags | O_CLOEXEC;
     let resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
@@ -30,14 +30,15 @@ pub fn open_inside(kernel: &mut impl Kernel, root: i32, path: &CStr, flags: i32,
     let how = OpenHow { flags: flags as u32 as u64, mode: u64::from(mode), resolve };
     let mut answer = Err(Errno::EAGAIN);
     // A rename or mount anywhere on the machine makes the kernel say EAGAIN where a ".." is on the way.
-    for _attempt in 0..128 {
+    for _attempt in 0..32 {
         answer = kernel.perform(Call::openat2(root, path, &how));
         if answer != Err(Errno::EAGAIN) {
             break;
         }
     }
     match answer {
-        Err(Errno::ENOSYS | Errno::EPERM) => walk(kernel, root, path, flags, mode),
+        // Somebody who renames all the time does not keep the walk from its goal: it goes back by what it holds open.
+        Err(Errno::ENOSYS | Errno::EPERM | Errno::EAGAIN) => walk(kernel, root, path, flags, mode),
         answer => answer.map(|descriptor| descriptor as i32),
     }
 }

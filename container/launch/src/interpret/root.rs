@@ -186,11 +186,17 @@ impl<K: Kernel> Machine<'_, K> {
         Ok(())
     }
 
-    /// `umount2(2)` takes the topmost mount that is stacked on the old root: nothing but the new root ever is, see
-    /// [`Machine::attach_somewhere`].
+    /// `umount2(2)` takes the topmost mount that is stacked on the old root. Something else than the old root is on top if the
+    /// image made a mount point a link to `/`; then the host would be left in reach of `..`. Of a root that is gone there is
+    /// nothing left to take away, so a second try must fail.
     pub(super) fn leave_old_root(&mut self) -> Done {
         self.call(Call::fchdir(self.old_root))?;
         self.call(Call::umount2(c".", MNT_DETACH))?;
+        match self.call(Call::umount2(c".", MNT_DETACH)) {
+            Err(Errno::EINVAL) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) => return Err(Errno::ELOOP),
+        }
         self.call(Call::close(self.old_root))?;
         self.old_root = -1;
         self.call(Call::fchdir(self.root)).map(|_| ())

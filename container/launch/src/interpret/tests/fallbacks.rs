@@ -197,3 +197,14 @@ fn a_working_directory_outside_is_none() {
     });
     assert_eq!(outcome, Err(Stop::Failed { step: 0, errno: Errno::ENOENT }));
 }
+
+#[test]
+fn a_root_that_something_else_was_stacked_on_is_not_left() {
+    let steps = [tree("/srv", 0, 0), Step::PivotRoot { tree: Slot(0), detached: 1 }, Step::LeaveOldRoot {}];
+    let (outcome, _) = perform(&steps, CONTROL, usual);
+    assert_eq!(outcome, Ok(()));
+    // The first call took away what was on top, and the second the host's root.
+    let (outcome, kernel) = perform(&steps, CONTROL, |_, made, _| (made.name == "umount2").then_some(Ok(0)));
+    assert_eq!(outcome, Err(Stop::Failed { step: 2, errno: Errno::ELOOP }));
+    assert_eq!(kernel.names().last(), Some(&"umount2"));
+}

@@ -69,6 +69,17 @@ impl<'p> Recorder<'p> {
                 call.fill(4, 28, &0o040_755u16.to_ne_bytes());
                 Ok(0)
             }
+            // What is gone cannot be taken away again.
+            ("umount2", _)
+                if self
+                    .made
+                    .iter()
+                    .rev()
+                    .nth(1)
+                    .is_some_and(|before| (&before.name, &before.texts) == (&made.name, &made.texts)) =>
+            {
+                Err(Errno::EINVAL)
+            }
             ("getcwd", _) => Linux.perform(*call),
             ("readlinkat", _) => Err(Errno::EINVAL),
             ("recvmsg", _) => Err(Errno::EAGAIN),
