@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio as Std};
 use std::time::{Duration, Instant};
 
-use keelbox::{Container, ErrorKind, MIB, Runtime, Signal, Status};
+use keelbox::{Container, ErrorKind, MIB, Runtime, Signal, Status, Stdio};
 use keelbox_testkit::{self as testkit, LeakCheck, require};
 
 const ROLE: &str = "KEELBOX_NAMED_ROLE";
@@ -51,9 +51,10 @@ fn role() -> testkit::Result {
         Err(error) => format!("{:?}", error.kind()),
     };
     let built = || {
-        // Not the actor's own output, whose end others wait for.
-        let null = keelbox::Stdio::null;
-        let container = Container::from_rootfs(words[2]).stdin(null()).stdout(null()).stderr(null());
+        // Not the actor's own output, whose end others wait for; and something to be found by.
+        let log = fs::File::options().append(true).create(true).open(format!("{}.log", words[1]));
+        let log = log.expect("the bench's directory can be written to");
+        let container = Container::from_rootfs(words[2]).stdin(Stdio::null()).stdout(log).stderr(Stdio::null());
         let container = container.args(["/probe", "sleep", "600000"]);
         if words.contains(&"limited") { container.memory(64 * MIB) } else { container }.build()
     };
@@ -258,17 +259,16 @@ fn one_whose_creator_is_killed_waits_on() -> testkit::Result {
     Ok(())
 }
 
-/// Processes whose root is the one of the bench: of containers that were not put away.
+/// Processes that hold the log of this bench, as every stage does from its first moment: containers that were not put away.
 fn inhabitants(states: &Path) -> Vec<String> {
     let holders = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
-        let pid = entry.file_name().into_string().ok().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))?;
+        let pid = entry.file_name().into_string().ok()?;
         let descriptors = fs::read_dir(entry.path().join("fd")).ok()?.flatten();
         let mut links = descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
-        let name = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-        (name.starts_with("/probe") || links.any(|link| link.starts_with(states))).then_some(format!("{pid} {name}"))
+        let name = || fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+        links.any(|link| link.starts_with(states)).then(|| format!("{pid} {}", name()))
     });
-    let own = std::process::id().to_string();
-    holders.filter(|holder| holder.split(' ').next() != Some(&own)).collect()
+    holders.collect()
 }
 
 #[test]
@@ -281,6 +281,7 @@ fn a_creator_killed_at_any_moment_leaves_nothing_that_cannot_be_deleted() -> tes
     let begun = Instant::now();
     assert_eq!(answer(bench.actor_with("create", "limited")?)?, "created");
     let whole = begun.elapsed();
+    assert_eq!(inhabitants(bench.states.path()).len(), 1, "the container that waits is seen");
     runtime.open("a")?.delete_force()?;
     let leaks = LeakCheck::builder().files(bench.states.path()).begin();
     let mut seen = std::collections::BTreeMap::new();
@@ -318,7 +319,6 @@ fn a_creator_killed_at_any_moment_leaves_nothing_that_cannot_be_deleted() -> tes
         assert!(left.is_empty(), "round {round}: {left:?}");
     }
     leaks.check();
-    eprintln!("killed creators left: {seen:?}");
     assert!(seen.contains_key("half made"), "no creator was killed in the midst of it: {seen:?}");
     Ok(())
 }
