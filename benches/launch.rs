@@ -6,8 +6,6 @@
 //! `ratio NAME VALUE` of the medians; at the end, which ratios are above what the project promises itself.
 //!
 //! Needs root, busybox-static and a C compiler (`floor.c`); crun, runc, bwrap and strace are left out aloud if missing.
-#![forbid(unsafe_code)]
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark reports on standard output")]
 
 #[path = "launch/calls.rs"]
 mod calls;
