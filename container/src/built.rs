@@ -59,6 +59,10 @@ impl Built {
         let filter = filter(&spec)?;
         let grouped = spec.grouped || !spec.limits.is_empty();
         let seated = grouped && !hierarchy()?.legacy().is_empty();
+        if seated && spec.limits.values().pids == Some(1) {
+            let error = Error::new(ErrorKind::Limit, "cannot limit pids to 1 on cgroup v1, where the thread that clones is counted too");
+            return Err(error.with_hint("2 is the least"));
+        }
         Ok(Self { spec, host, filter, seated })
     }
 

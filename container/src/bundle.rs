@@ -51,6 +51,10 @@ pub(crate) fn write(built: &Built, path: &Path) -> Result<()> {
         RootSource::Image(_) => {}
     }
     oci.set_root(Some(root));
+    if built.spec.profile != Profile::Exact {
+        // What is written here needs no later version, and runtimes of 2022 refuse one.
+        oci.set_version("1.0.2".into());
+    }
     surroundings(&built.spec, &mut oci);
     if let Some(linux) = oci.linux_mut() {
         linux.set_resources(limits::to_oci(&built.spec.limits));
@@ -58,6 +62,7 @@ pub(crate) fn write(built: &Built, path: &Path) -> Result<()> {
     let mut config = Config::new();
     let edited = config.edit(|spec| *spec = oci);
     edited.map_err(|error| refused(path, error))?;
+    std::fs::create_dir_all(path).map_err(|error| Error::os(format!("cannot make the bundle {}", path.display()), error))?;
     Bundle::write(path, &config).map_err(|error| refused(path, error))
 }
 

@@ -11,9 +11,11 @@ use keelbox_namespaces::NamespaceSet;
 use oci_spec::runtime as oci;
 
 use crate::builder::{captured, inherited};
+use crate::check;
 use crate::control_group::cannot;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::exit::ExitStatus;
+use crate::further::Further;
 use crate::host::Host;
 use crate::output::{Output, collect};
 use crate::plan::{Filter, Plan, Program, Streams, first_steps, last_steps, terminal_steps};
@@ -81,7 +83,11 @@ impl<'p> Exec<'p> {
 
     /// One more variable of the environment. Default: the container's.
     pub fn env(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
-        crate::plan::set_variable(&mut self.process, name.as_ref(), value.as_ref());
+        match check::variable(name.as_ref()) {
+            Ok(()) => crate::plan::set_variable(&mut self.process, name.as_ref(), value.as_ref()),
+            // The first thing that is wrong is told.
+            Err(error) => self.site = self.site.and(Err(error)),
+        }
         self
     }
 
@@ -161,6 +167,8 @@ impl<'p> Exec<'p> {
     fn start(self, stdio: [Stdio; 3]) -> Result<Process> {
         let Self { site, mut process, user, terminal, time_limit, .. } = self;
         let site = site?;
+        check::program(&process)?;
+        awake(&site)?;
         if let Some(user) = &user {
             crate::user::resolve_in(site.pid, user, &mut process)?;
         }
@@ -171,7 +179,7 @@ impl<'p> Exec<'p> {
             opened.extend(group_descriptors(group)?);
         }
         let inside = site.inside.into_owned();
-        start(Start {
+        let mut process = start(Start {
             plan: &plan,
             stdio,
             descriptors: &[],
@@ -181,7 +189,19 @@ impl<'p> Exec<'p> {
             supervision: None,
             detached: false,
             inside,
-        })
+        })?;
+        let further = Further::of(site.pid, &process.life.pidfd);
+        process.life.further = Some(further.map_err(|error| Error::os("cannot duplicate a pidfd", error))?);
+        Ok(process)
+    }
+}
+
+/// What is put into a frozen group freezes before it can be told apart from a start that takes long.
+fn awake(site: &Site<'_>) -> Result<()> {
+    let frozen = site.group.as_ref().map_or(Ok(false), |group| group.is_frozen()).map_err(cannot)?;
+    match frozen {
+        true => Err(Error::new(ErrorKind::State, "cannot execute in the container: it is paused").with_hint("resume() it first")),
+        false => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use keelbox_cgroups::Hierarchy;
+use keelbox_cgroups::{Hierarchy, Version};
 use keelbox_namespaces::Caller;
 
 use crate::capabilities::ALL;
@@ -34,6 +34,19 @@ fn bounding_set() -> u64 {
     let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
     line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(ALL)
+}
+
+/// How a container is to see the control groups: each hierarchy from its own group on, or the group of this program.
+pub(crate) fn shown_cgroups(hierarchy: &Hierarchy, namespace: bool) -> Vec<keelbox_mounts::Hierarchy> {
+    use keelbox_mounts::Hierarchy as Shown;
+    let legacy = hierarchy.legacy().iter().map(|mount| {
+        let names: Vec<&str> = mount.controllers().iter().map(|controller| controller.name(Version::V1)).collect();
+        (mount.name().map_or_else(|| Shown::legacy(&names.join(",")), Shown::named), mount)
+    });
+    let alone = hierarchy.legacy().is_empty();
+    let unified = hierarchy.unified().map(|mount| (if alone { Shown::unified() } else { Shown::hybrid() }, mount));
+    let shown = legacy.chain(unified);
+    shown.map(|(shown, mount)| if namespace { shown } else { shown.own(mount.own().unwrap_or(mount.mount_point())) }).collect()
 }
 
 /// The control groups of this machine.

@@ -93,6 +93,8 @@ pub(crate) struct Spec {
     /// A filter of the caller's own, or none at all; the profile's if this is absent.
     pub(crate) seccomp: Option<Option<Vec<u8>>>,
     pub(crate) masked: Vec<String>,
+    /// What a mount of type `cgroup` shows; found out by `build`.
+    pub(crate) cgroups: Vec<keelbox_mounts::Hierarchy>,
     /// What the setters refused; told by `build`.
     pub(crate) refused: Option<String>,
 }

@@ -86,8 +86,12 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Process> {
     let mut received = Received::default();
     let talked = talk(&mut started, &start, &mut received);
     if let Err(error) = talked {
-        let _reaped = keelbox_launch::sys::send_signal(started.pidfd.as_fd(), 9);
-        let _reaped = keelbox_launch::sys::wait(&started.pidfd);
+        // Of a further program both have to go: a zombie in a pid namespace would keep its container from ever ending.
+        let forked = received.forked.as_ref().map(|(pidfd, _)| pidfd);
+        for pidfd in [Some(&started.pidfd), forked].into_iter().flatten() {
+            let _killed = keelbox_launch::sys::send_signal(pidfd.as_fd(), 9);
+            let _reaped = keelbox_launch::sys::wait(pidfd);
+        }
         if let Some(group) = start.group.take() {
             let _ended = group.end();
         }
@@ -101,11 +105,7 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Process> {
         }
         None => (started.pidfd, started.pid),
     };
-    let (stdin, feeder) = match (start.stdio[0].bytes(), streams.stdin) {
-        (Some(bytes), Some(pipe)) => (None, Some(Feeder::start(bytes, pipe)?)),
-        (_, pipe) => (pipe, None),
-    };
-    let life = Life {
+    let mut life = Life {
         pidfd,
         pid,
         begun,
@@ -113,11 +113,20 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Process> {
         group: start.group,
         terminal: received.terminal,
         inside: start.inside,
-        feeder,
+        feeder: None,
         detached: start.detached,
         status: None,
         over_time: false,
         supervisor: received.supervisor,
+        further: None,
+    };
+    let stdin = match (start.stdio[0].bytes(), streams.stdin) {
+        (Some(bytes), Some(pipe)) => {
+            // Whoever fails from here on takes the program along.
+            life.feeder = Some(Feeder::start(bytes, pipe)?);
+            None
+        }
+        (_, pipe) => pipe,
     };
     Ok(Process { stdin, stdout: streams.stdout, stderr: streams.stderr, life })
 }

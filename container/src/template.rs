@@ -208,6 +208,7 @@ impl Run<'_> {
             process.set_args(Some(args.clone()));
         }
         for (name, value) in &self.env {
+            crate::check::variable(name)?;
             crate::plan::set_variable(&mut process, name, value);
         }
         let mut plan = (*plan).clone();

@@ -80,6 +80,7 @@ impl Container {
             drop_capabilities: false,
             seccomp: None,
             masked: Vec::new(),
+            cgroups: Vec::new(),
             refused: None,
         };
         Self { spec }

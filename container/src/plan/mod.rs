@@ -64,6 +64,13 @@ impl Plan {
         text
     }
 
+    /// The steps that prepare a container, and those of one run in it: its streams, its filter, its program.
+    pub(crate) fn split(&self) -> (&[OwnedStep], &[OwnedStep]) {
+        let of_a_run = |step: &OwnedStep| matches!(step, Step::Descriptor { .. } | Step::Signals {});
+        let barrier = self.steps.iter().position(of_a_run).unwrap_or(self.steps.len());
+        self.steps.split_at(barrier)
+    }
+
     /// The sentence about a step that failed.
     pub(crate) fn sentence(&self, failure: Failure) -> Error {
         step_error(&self.steps, failure)
@@ -92,6 +99,12 @@ pub(crate) fn step_error(steps: &[OwnedStep], failure: Failure) -> Error {
     }
     let error = Error::os(format!("cannot {step} (step {number} of {count})"), failure.errno);
     match (step, failure.errno) {
+        (Step::LeaveOldRoot {}, Errno::ELOOP) => error
+            .with_kind(ErrorKind::Invalid)
+            .with_hint("a mount point, such as /dev, is a symbolic link to / in the root file system"),
+        (Step::Attach { .. }, Errno::EINVAL | Errno::ENOTDIR) => error
+            .with_kind(ErrorKind::Invalid)
+            .with_hint("a file can be mounted only on a file, a directory only on a directory"),
         (Step::Tree { .. } | Step::Open { .. } | Step::WorkingDirectory { .. }, Errno::ENOENT | Errno::ENOTDIR) => {
             error.with_kind(ErrorKind::NotFound)
         }

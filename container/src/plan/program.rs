@@ -7,6 +7,7 @@ use keelbox_launch::{OwnedStep, Slot, Step, list, text};
 use oci_spec::runtime as oci;
 
 use crate::capabilities::{ALL, mask};
+use crate::check;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
 use crate::terminal::Terminal;
@@ -61,12 +62,13 @@ pub(crate) fn last_steps(program: &Program<'_>, host: &Host) -> Result<Vec<Owned
     if no_new_privileges {
         steps.push(Step::NoNewPrivileges {});
     }
-    steps.extend(program.streams.iter().map(|(slot, number)| Step::Descriptor { slot: *slot, number: *number }));
-    steps.push(Step::Signals {});
     if program.waits_for_parent {
         steps.push(Step::Wait { what: keelbox_launch::Wait::Parent, listener: Slot::NONE });
     }
     steps.extend(program.dies.map(|signal| Step::Dies { signal }));
+    // From here on everything belongs to one run: see `Plan::split`.
+    steps.extend(program.streams.iter().map(|(slot, number)| Step::Descriptor { slot: *slot, number: *number }));
+    steps.push(Step::Signals {});
     if no_new_privileges {
         steps.extend(filter);
     }
@@ -129,13 +131,11 @@ impl Sets {
             let own = if process.user().uid() == 0 { all } else { 0 };
             return Self { bounding: all, effective: own, permitted: own, inheritable: 0, ambient: 0 };
         };
-        Self {
-            bounding: mask(named.bounding()),
-            effective: mask(named.effective()),
-            permitted: mask(named.permitted()),
-            inheritable: mask(named.inheritable()),
-            ambient: mask(named.ambient()),
-        }
+        let (permitted, inheritable) = (mask(named.permitted()), mask(named.inheritable()));
+        // `runc spec` names ambient capabilities that are not inheritable. The kernel has no such thing (capabilities(7)), and
+        // runtimes leave them out: the program gets less than was asked for, never more.
+        let ambient = mask(named.ambient()) & permitted & inheritable;
+        Self { bounding: mask(named.bounding()), effective: mask(named.effective()), permitted, inheritable, ambient }
     }
 }
 
@@ -145,6 +145,8 @@ pub(crate) fn execution(process: &oci::Process) -> Result<OwnedStep> {
     let name = arguments.first().filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| Error::new(ErrorKind::Invalid, "no program is named to run"))?;
     let environment = process.env().as_deref().unwrap_or_default();
+    arguments.iter().try_for_each(|argument| check::text("an argument", argument))?;
+    environment.iter().try_for_each(|variable| check::text("a variable", variable))?;
     let paths = if name.contains('/') { vec![name.clone()] } else { candidates(name, environment) };
     Ok(Step::Exec { paths: list(paths), arguments: list(arguments), environment: list(environment) })
 }

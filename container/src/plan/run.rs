@@ -31,6 +31,11 @@ impl Streams {
         Self { redirected: [input.is_redirected(), output.is_redirected(), errors.is_redirected()], further }
     }
 
+    /// Nothing redirected: of a container that waits for a run.
+    pub(crate) fn none() -> Self {
+        Self { redirected: [false; 3], further: 0 }
+    }
+
     /// How many slots they take, from the first on.
     pub(crate) fn count(&self) -> usize {
         self.redirected.iter().filter(|redirected| **redirected).count() + self.further
@@ -150,6 +155,7 @@ pub(crate) fn root_plan(spec: &Spec, kept: Option<&Kept>) -> Result<RootPlan> {
     if !has(linux, Kind::Net) {
         root = root.host_network();
     }
+    root = root.cgroups(spec.cgroups.iter().cloned());
     for mount in spec.oci.mounts().iter().flatten() {
         root = root.mount(container_mount(mount)?);
     }

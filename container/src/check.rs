@@ -1,0 +1,116 @@
+//! What no setter can see is checked here, before anything is made: the whole specification. Leaves out what a planner or the
+//! kernel refuses by itself. Oldest kernel: any.
+
+use std::collections::HashSet;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime as oci;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::profile::Profile;
+use crate::spec::{RootSource, Spec};
+
+fn invalid(why: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Invalid, why)
+}
+
+/// A specification that everything has been filled in.
+pub(crate) fn complete(spec: &Spec) -> Result<()> {
+    let empty = oci::Process::default();
+    let process = spec.oci.process().as_ref().unwrap_or(&empty);
+    if process.args().as_ref().is_none_or(Vec::is_empty) {
+        return Err(invalid("no program is named to run").with_hint("name one with args()"));
+    }
+    program(process)?;
+    texts(spec)?;
+    if spec.limits.values().pids == Some(0) {
+        return Err(invalid("cannot limit pids to 0: the program is a process itself"));
+    }
+    mounts(spec)
+}
+
+/// What is about a program alone, the first or a further one.
+pub(crate) fn program(process: &oci::Process) -> Result<()> {
+    if !process.cwd().is_absolute() {
+        return Err(invalid(format!("the working directory {} is not absolute", process.cwd().display())));
+    }
+    path("the working directory", process.cwd())
+}
+
+/// A variable's name. What comes after the first `=` would be taken for its value.
+pub(crate) fn variable(name: &str) -> Result<()> {
+    match name.is_empty() || name.contains('=') {
+        true => Err(invalid(format!("cannot set the variable {name:?}: that is no name"))),
+        false => Ok(()),
+    }
+}
+
+/// The kernel takes texts up to their first NUL byte: what is after it would silently be left out.
+pub(crate) fn text(what: &str, text: impl AsRef<[u8]>) -> Result<()> {
+    let bytes = text.as_ref();
+    match bytes.contains(&0) {
+        true => Err(invalid(format!("{what} holds a NUL byte: {:?}", String::from_utf8_lossy(bytes)))),
+        false => Ok(()),
+    }
+}
+
+fn path(what: &str, path: &Path) -> Result<()> {
+    text(what, path.as_os_str().as_bytes())
+}
+
+/// Every text of the specification that becomes part of a step, but for the program's own, see [`program`].
+fn texts(spec: &Spec) -> Result<()> {
+    for name in [spec.oci.hostname(), spec.oci.domainname()].into_iter().flatten() {
+        text("the host name", name)?;
+    }
+    for mount in spec.oci.mounts().iter().flatten() {
+        path("the target of a mount", mount.destination())?;
+        mount.source().iter().try_for_each(|source| path("the source of a mount", source))?;
+        mount.typ().iter().try_for_each(|kind| text("the type of a mount", kind))?;
+        mount.options().iter().flatten().try_for_each(|option| text("the option of a mount", option))?;
+    }
+    spec.files.iter().try_for_each(|file| path("the path of a file", &file.path))?;
+    spec.masked.iter().try_for_each(|masked| text("a masked path", masked))?;
+    spec.joined.iter().try_for_each(|(_, joined)| path("the path of a namespace", joined))?;
+    let Some(linux) = spec.oci.linux() else { return Ok(()) };
+    let paths = linux.masked_paths().iter().chain(linux.readonly_paths()).flatten();
+    paths.into_iter().try_for_each(|each| text("a masked or read-only path", each))?;
+    linux.devices().iter().flatten().try_for_each(|device| path("the path of a device", device.path()))?;
+    let parameters = linux.sysctl().iter().flatten();
+    parameters.into_iter().try_for_each(|(name, value)| text(&format!("the kernel parameter {name:?}"), value))
+}
+
+/// Of two mounts on one target the first would be hidden: nobody means that but an engine, which is taken at its word.
+fn mounts(spec: &Spec) -> Result<()> {
+    let targets = spec.oci.mounts().iter().flatten().map(oci::Mount::destination);
+    let mut all = targets.map(|target| target.as_path()).chain(spec.files.iter().map(|file| file.path.as_path()));
+    if all.any(|target| target.components().eq(Path::new("/").components())) {
+        return Err(invalid("cannot put anything at /: that is the root file system itself"));
+    }
+    let mut targets = HashSet::new();
+    let twice = spec.oci.mounts().iter().flatten().map(oci::Mount::destination).find(|target| !targets.insert(*target));
+    match twice.filter(|_| spec.profile != Profile::Exact) {
+        Some(target) => Err(invalid(format!("there are two mounts on {}", target.display()))),
+        None => Ok(()),
+    }
+}
+
+/// A root that is not there is told before anything is made.
+pub(crate) fn root(spec: &Spec) -> Result<()> {
+    let paths: Vec<&PathBuf> = match &spec.root {
+        RootSource::Directory(directory) => vec![directory],
+        RootSource::Layers { layers, .. } => layers.iter().collect(),
+        RootSource::Image(_) => Vec::new(),
+    };
+    for directory in paths {
+        path("the path of the root file system", directory)?;
+        let attempt = || format!("cannot open root file system {}", directory.display());
+        let metadata = std::fs::metadata(directory).map_err(|error| Error::os(attempt(), error))?;
+        if !metadata.is_dir() {
+            const ENOTDIR: i32 = 20;
+            return Err(Error::os(attempt(), std::io::Error::from_raw_os_error(ENOTDIR)));
+        }
+    }
+    Ok(())
+}
