@@ -153,20 +153,24 @@ impl Built {
                 &own
             }
         };
-        let grouped = spec.grouped || !spec.limits.is_empty();
-        let group = if grouped { Some(ControlGroup::create(&spec.limits)?) } else { None };
         let process = start(Start {
             plan,
             stdio,
             descriptors: &spec.descriptors,
             trees,
-            group,
+            group: self.group()?,
             time_limit: spec.time_limit,
             supervision: spec.supervision.as_ref(),
             detached: spec.detached,
             inside: self.inside(),
         })?;
         Ok((process, kept))
+    }
+
+    /// The control group of a run, if it is to have one.
+    pub(crate) fn group(&self) -> Result<Option<ControlGroup>> {
+        let grouped = self.spec.grouped || !self.spec.limits.is_empty();
+        if grouped { ControlGroup::create(&self.spec.limits).map(Some) } else { Ok(None) }
     }
 
     /// What later programs in the container need to know.

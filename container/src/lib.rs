@@ -46,6 +46,7 @@ mod notify;
 mod output;
 mod plan;
 mod poll;
+mod pool;
 mod process;
 mod profile;
 pub mod seccomp;

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use keelbox_launch::{Event, Launch, Started, Wait};
+use keelbox_launch::{Event, Launch, OwnedStep, Started, Step, Wait};
 use keelbox_namespaces::{Attempt, Refusal};
 
 use crate::control_group::ControlGroup;
@@ -54,11 +54,10 @@ impl Streams {
 }
 
 /// What the stage sent on the way.
-#[derive(Default)]
-struct Received {
+#[derive(Debug, Default)]
+pub(crate) struct Received {
     terminal: Option<Tty>,
-    listener: Option<OwnedFd>,
-    forked: Option<(OwnedFd, u32)>,
+    pub(crate) forked: Option<(OwnedFd, u32)>,
     supervisor: Option<Supervisor>,
 }
 
@@ -66,37 +65,61 @@ struct Received {
 pub(crate) fn start(mut start: Start<'_>) -> Result<Process> {
     let begun = Instant::now();
     let streams = Streams::open(&start.stdio, start.descriptors)?;
-    let joins = start.plan.namespaces.open().map_err(namespaces_refused)?;
-    let seat = start.group.as_mut().and_then(ControlGroup::take_seat);
-    let launched = {
-        let theirs = streams.theirs.iter().map(AsFd::as_fd);
-        let opened = joins.iter().chain(start.trees).map(AsFd::as_fd);
-        let descriptors: Vec<BorrowedFd<'_>> = theirs.chain(opened).collect();
-        let plan = start.plan;
-        Launch::new(&plan.steps)
-            .descriptors(descriptors)
-            .namespaces(plan.namespaces.clone_flags())
-            .cgroup(start.group.as_ref().and_then(ControlGroup::directory))
-            .reserve(plan.reserve)
-            .seat(seat)
-            .start()
-    };
-    let mut started = launched.map_err(|error| clone_error(error, start.plan))?;
-    drop((streams.theirs, joins));
     let mut received = Received::default();
-    let talked = talk(&mut started, &start, &mut received);
-    if let Err(error) = talked {
-        // Of a further program both have to go: a zombie in a pid namespace would keep its container from ever ending.
-        let forked = received.forked.as_ref().map(|(pidfd, _)| pidfd);
-        for pidfd in [Some(&started.pidfd), forked].into_iter().flatten() {
-            let _killed = keelbox_launch::sys::send_signal(pidfd.as_fd(), 9);
-            let _reaped = keelbox_launch::sys::wait(pidfd);
+    let talk = Talk { plan: start.plan, steps: &start.plan.steps, supervision: start.supervision, until: Until::Running };
+    let started = launch(&talk, &streams.theirs, start.trees, &mut start.group, &mut received)?;
+    finish(started, start, streams, received, begun)
+}
+
+/// Launches the stage and talks with it. Nothing is left behind if that fails.
+pub(crate) fn launch(
+    talk: &Talk<'_>,
+    theirs: &[Descriptor],
+    trees: &[OwnedFd],
+    group: &mut Option<ControlGroup>,
+    received: &mut Received,
+) -> Result<Started> {
+    let plan = talk.plan;
+    let joins = plan.namespaces.open().map_err(namespaces_refused)?;
+    let seat = group.as_mut().and_then(ControlGroup::take_seat);
+    let descriptors = theirs.iter().map(AsFd::as_fd).chain(joins.iter().chain(trees).map(AsFd::as_fd));
+    let descriptors: Vec<BorrowedFd<'_>> = descriptors.collect();
+    let launched = Launch::new(talk.steps)
+        .descriptors(descriptors)
+        .namespaces(plan.namespaces.clone_flags())
+        .cgroup(group.as_ref().and_then(ControlGroup::directory))
+        .reserve(plan.reserve)
+        .seat(seat)
+        .start();
+    let mut started = launched.map_err(|error| clone_error(error, plan))?;
+    match talk.listen(&mut started, received) {
+        Ok(()) => Ok(started),
+        Err(error) => {
+            abandon(&started, received, group.take());
+            Err(error)
         }
-        if let Some(group) = start.group.take() {
-            let _ended = group.end();
-        }
-        return Err(error);
     }
+}
+
+/// Ends what was started and reaps it.
+pub(crate) fn abandon(started: &Started, received: &Received, group: Option<ControlGroup>) {
+    // Of a further program both have to go: a zombie in a pid namespace would keep its container from ever ending.
+    let forked = received.forked.as_ref().map(|(pidfd, _)| pidfd);
+    for pidfd in [Some(&started.pidfd), forked].into_iter().flatten() {
+        let _killed = keelbox_launch::sys::send_signal(pidfd.as_fd(), 9);
+        let _reaped = keelbox_launch::sys::wait(pidfd);
+    }
+    let _ended = group.map(ControlGroup::end);
+}
+
+/// The handle of a program that runs.
+pub(crate) fn finish(
+    started: Started,
+    start: Start<'_>,
+    streams: Streams,
+    received: Received,
+    begun: Instant,
+) -> Result<Process> {
     let (pidfd, pid) = match received.forked {
         Some((pidfd, pid)) => {
             // The stage that cloned once more has ended; only the program is left to wait for.
@@ -131,37 +154,57 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Process> {
     Ok(Process { stdin, stdout: streams.stdout, stderr: streams.stderr, life })
 }
 
-/// Answers the stage until the program runs.
-fn talk(started: &mut Started, start: &Start<'_>, received: &mut Received) -> Result<()> {
-    let lost = |error| Error::os("cannot talk to the stage", error);
-    loop {
-        match started.control.event(None).map_err(lost)? {
-            Event::Running => return Ok(()),
-            Event::Failed(failure) => return Err(start.plan.sentence(failure)),
-            Event::Waiting(Wait::Maps) => {
-                write_maps(started.pid, start.plan)?;
-                started.control.proceed(&[], &[], start.plan.reserve).map_err(lost)?;
-            }
-            Event::Waiting(_) => {
-                started.control.proceed(&[], &[], start.plan.reserve).map(|_| ()).map_err(lost)?;
-            }
-            Event::Forked { pidfd, pid } => received.forked = Some((pidfd, pid)),
-            Event::Descriptor { step, descriptor } => keep(step, descriptor, start, received)?,
-            _ => {}
-        }
-    }
+/// How far to talk with the stage.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Until {
+    /// Until the program runs.
+    Running,
+    /// Until the stage waits for its start.
+    Barrier,
 }
 
-fn keep(step: u32, descriptor: OwnedFd, start: &Start<'_>, received: &mut Received) -> Result<()> {
-    use keelbox_launch::Step;
-    match start.plan.steps.get(step as usize) {
-        Some(Step::Terminal { .. }) => received.terminal = Some(Tty::new(descriptor)),
-        _ => match start.supervision {
-            Some(supervision) => received.supervisor = Some(crate::filter::supervise(descriptor, supervision)?),
-            None => received.listener = Some(descriptor),
-        },
+/// What is needed to talk with a stage about its steps.
+pub(crate) struct Talk<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) steps: &'a [OwnedStep],
+    pub(crate) supervision: Option<&'a Supervision>,
+    pub(crate) until: Until,
+}
+
+impl Talk<'_> {
+    /// Answers the stage until it is where it should be.
+    pub(crate) fn listen(&self, started: &mut Started, received: &mut Received) -> Result<()> {
+        let lost = |error| Error::os("cannot talk to the stage", error);
+        loop {
+            match started.control.event(None).map_err(lost)? {
+                Event::Running if self.until == Until::Barrier => {
+                    return Err(Error::new(ErrorKind::State, "the stage ended before its start"));
+                }
+                Event::Running => return Ok(()),
+                Event::Failed(failure) => return Err(crate::plan::step_error(self.steps, failure)),
+                Event::Waiting(Wait::Start) if self.until == Until::Barrier => return Ok(()),
+                Event::Waiting(what) => {
+                    if what == Wait::Maps {
+                        write_maps(started.pid, self.plan)?;
+                    }
+                    started.control.proceed(&[], &[], self.plan.reserve).map_err(lost)?;
+                }
+                Event::Forked { pidfd, pid } => received.forked = Some((pidfd, pid)),
+                Event::Descriptor { step, descriptor } => self.keep(step, descriptor, received)?,
+                _ => {}
+            }
+        }
     }
-    Ok(())
+
+    /// A listener that nobody supervises is closed at once: what it would have been asked is answered with `ENOSYS`.
+    fn keep(&self, step: u32, descriptor: OwnedFd, received: &mut Received) -> Result<()> {
+        match (self.steps.get(step as usize), self.supervision) {
+            (Some(Step::Terminal { .. }), _) => received.terminal = Some(Tty::new(descriptor)),
+            (_, Some(supervision)) => received.supervisor = Some(crate::filter::supervise(descriptor, supervision)?),
+            (_, None) => drop(descriptor),
+        }
+        Ok(())
+    }
 }
 
 pub(crate) fn write_maps(pid: u32, plan: &Plan) -> Result<()> {

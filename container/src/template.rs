@@ -3,17 +3,21 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use keelbox_launch::{Slot, Step};
+use keelbox_launch::{OwnedStep, Slot, Step, Wait};
 use keelbox_mounts::{Held, SlotAllocator};
+use oci_spec::runtime as oci;
 
 use crate::builder::{IntoArguments, captured, inherited};
 use crate::built::Built;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exit::ExitStatus;
-use crate::output::Output;
+use crate::output::{Output, collect};
 use crate::plan::{Plan, Streams, root_plan, run_with};
+use crate::pool::{Pool, Waiting};
 use crate::process::Process;
+use crate::start::{Received, Start, Talk, Until, abandon, finish, launch};
 use crate::stdio::Stdio;
 
 /// A container prepared once, to be run often and side by side.
@@ -32,6 +36,20 @@ pub struct Template(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    core: Arc<Core>,
+    /// Made at the second run: whoever runs once pays for one container only.
+    pool: Mutex<Pooling>,
+}
+
+#[derive(Debug)]
+enum Pooling {
+    /// Not yet, or not for this kind of container.
+    Off { runs: u32 },
+    On(Pool),
+}
+
+#[derive(Debug)]
+struct Core {
     built: Built,
     /// Detached mount trees, in the order of the slots that `held` uses.
     trees: Vec<OwnedFd>,
@@ -44,7 +62,8 @@ const NOTHING: Held = Held { dev: Slot::NONE, mask_file: Slot::NONE, mask_direct
 impl Template {
     pub(crate) fn new(built: Built) -> Result<Self> {
         let (trees, held) = prepare(&built)?.unwrap_or((Vec::new(), NOTHING));
-        Ok(Self(Arc::new(Inner { built, trees, held, plans: Mutex::default() })))
+        let core = Arc::new(Core { built, trees, held, plans: Mutex::default() });
+        Ok(Self(Arc::new(Inner { core, pool: Mutex::new(Pooling::Off { runs: 0 }) })))
     }
 
     /// A run with another command line.
@@ -54,7 +73,7 @@ impl Template {
 
     /// A run of the container as it was built.
     pub fn run(&self) -> Run<'_> {
-        Run { template: self, args: None, env: Vec::new(), stdio: self.0.built.spec.stdio.clone() }
+        Run { template: self, args: None, env: Vec::new(), stdio: self.0.core.built.spec.stdio.clone() }
     }
 
     /// What a run asks of the kernel.
@@ -63,21 +82,106 @@ impl Template {
     ///
     /// [`ErrorKind::Invalid`] for settings that contradict each other.
     pub fn plan(&self) -> Result<Plan> {
-        let stdio = inherited(&self.0.built.spec.stdio);
-        self.plan_for(&Streams::of(&stdio, self.0.built.spec.descriptors.len())).map(|plan| (*plan).clone())
+        let stdio = inherited(&self.0.core.built.spec.stdio);
+        self.0.core.plan_for(&Streams::of(&stdio, self.0.core.built.spec.descriptors.len())).map(|plan| (*plan).clone())
+    }
+}
+
+impl Inner {
+    /// A container that waits for its start; none in the first two runs, and none for what cannot wait.
+    fn waiting(&self) -> Option<Waiting> {
+        let spec = &self.core.built.spec;
+        if spec.keep_changes || spec.terminal.is_some() || spec.detached {
+            return None;
+        }
+        let mut pooling = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *pooling {
+            Pooling::On(pool) => pool.take(),
+            Pooling::Off { runs } => {
+                *runs += 1;
+                if *runs == 2 {
+                    let core = Arc::clone(&self.core);
+                    if let Ok(pool) = Pool::start(move || core.wait()) {
+                        *pooling = Pooling::On(pool);
+                    }
+                }
+                None
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Makes a container up to the barrier.
+    fn wait(&self) -> Result<Waiting> {
+        let spec = &self.built.spec;
+        let plan = self.plan_for(&Streams::none())?;
+        let mut steps = plan.split().0.to_vec();
+        steps.push(Step::Wait { what: Wait::Start, listener: Slot::NONE });
+        let steps: Arc<[OwnedStep]> = steps.into();
+        let mut group = self.built.group()?;
+        let mut received = Received::default();
+        let talk = Talk { plan: &plan, steps: &steps, supervision: spec.supervision.as_ref(), until: Until::Barrier };
+        let started = launch(&talk, &[], &self.trees, &mut group, &mut received)?;
+        Ok(Waiting { started: Some(started), group, received, steps })
+    }
+
+    /// Starts a program in a container that waits; `None` if it has ended meanwhile.
+    fn go(&self, mut waiting: Waiting, process: &oci::Process, stdio: &[Stdio; 3]) -> Result<Option<Process>> {
+        let begun = Instant::now();
+        let spec = &self.built.spec;
+        let plan = self.plan_for(&Streams::none())?;
+        let named = Streams::of(stdio, spec.descriptors.len());
+        let opened = crate::start::Streams::open(stdio, &spec.descriptors)?;
+        let Some(mut started) = waiting.started.take() else { return Ok(None) };
+        let (mut group, mut received) = (waiting.group.take(), std::mem::take(&mut waiting.received));
+        let first = (plan.namespaces.joins().len() + self.trees.len()) as u16;
+        let mut steps: Vec<OwnedStep> = named
+            .numbered()
+            .into_iter()
+            .map(|(slot, number)| Step::Descriptor { slot: Slot(first + slot.0), number })
+            .collect();
+        steps.extend(plan.split().1.iter().cloned());
+        if let Some(last) = steps.last_mut() {
+            *last = crate::plan::execution(process)?;
+        }
+        let theirs: Vec<_> = opened.theirs.iter().map(AsFd::as_fd).collect();
+        if started.control.proceed(&steps, &theirs, named.reserve()).is_err() {
+            abandon(&started, &received, group.take());
+            return Ok(None);
+        }
+        drop(theirs);
+        let all: Vec<OwnedStep> = waiting.steps.iter().cloned().chain(steps).collect();
+        let talk = Talk { plan: &plan, steps: &all, supervision: spec.supervision.as_ref(), until: Until::Running };
+        if let Err(error) = talk.listen(&mut started, &mut received) {
+            abandon(&started, &received, group.take());
+            return Err(error);
+        }
+        let start = Start {
+            plan: &plan,
+            stdio: stdio.clone(),
+            descriptors: &[],
+            trees: &[],
+            group,
+            time_limit: spec.time_limit,
+            supervision: None,
+            detached: false,
+            inside: self.built.inside(),
+        };
+        finish(started, start, opened, received, begun).map(Some)
     }
 
     fn plan_for(&self, streams: &Streams) -> Result<Arc<Plan>> {
-        let mut plans = self.0.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(plan) = plans.get(streams) {
             return Ok(Arc::clone(plan));
         }
         let mut slots = SlotAllocator::default();
-        let plan = run_with(&self.0.built, streams, None, &mut slots, |root, slots| {
-            if self.0.trees.is_empty() {
+        let plan = run_with(&self.built, streams, None, &mut slots, |root, slots| {
+            if self.trees.is_empty() {
                 return root.plan(slots);
             }
-            let held = self.0.held.renumbered(slots)?;
+            let held = self.held.renumbered(slots)?;
             root.rest(&held, slots)
         })?;
         let plan = Arc::new(plan);
@@ -166,10 +270,7 @@ impl Run<'_> {
     ///
     /// As [`Container::spawn`](crate::Container::spawn).
     pub fn spawn(self) -> Result<Process> {
-        let stdio = inherited(&self.stdio);
-        let plan = self.plan(&stdio)?;
-        let inner = &self.template.0;
-        inner.built.start(stdio, Some(&plan), &inner.trees).map(|(process, _)| process)
+        self.start(inherited(&self.stdio))
     }
 
     /// Runs the program and waits for its end.
@@ -188,32 +289,51 @@ impl Run<'_> {
     /// As [`Container::output`](crate::Container::output).
     pub fn output(self) -> Result<Output> {
         let stdio = captured(&self.stdio);
-        let inner = &self.template.0;
-        if inner.built.spec.keep_changes {
-            return inner.built.output_with(stdio, None, &[]);
+        let core = &self.template.0.core;
+        if core.built.spec.keep_changes {
+            let mut built = core.built.clone();
+            built.spec.oci.set_process(Some(self.process()));
+            return built.output_with(stdio, None, &[]);
         }
-        let plan = self.plan(&stdio)?;
-        inner.built.output_with(stdio, Some(&plan), &inner.trees)
+        let mut process = self.start(stdio)?;
+        let (status, stdout, stderr) = collect(&mut process)?;
+        Ok(Output { status, stdout, stderr, changes: None })
     }
 
-    /// The template's plan, with this run's command line and environment in its last step.
-    fn plan(&self, stdio: &[Stdio; 3]) -> Result<Arc<Plan>> {
-        let streams = Streams::of(stdio, self.template.0.built.spec.descriptors.len());
-        let plan = self.template.plan_for(&streams)?;
-        if self.args.is_none() && self.env.is_empty() {
-            return Ok(plan);
+    fn start(&self, stdio: [Stdio; 3]) -> Result<Process> {
+        let inner = &self.template.0;
+        if let Some(waiting) = inner.waiting() {
+            if let Some(process) = inner.core.go(waiting, &self.process(), &stdio)? {
+                return Ok(process);
+            }
         }
-        let mut process = self.template.0.built.spec.oci.process().clone().unwrap_or_default();
+        let plan = self.plan(&stdio)?;
+        inner.core.built.start(stdio, Some(&plan), &inner.core.trees).map(|(process, _)| process)
+    }
+
+    /// The program of this run.
+    fn process(&self) -> oci::Process {
+        let mut process = self.template.0.core.built.spec.oci.process().clone().unwrap_or_default();
         if let Some(args) = &self.args {
             process.set_args(Some(args.clone()));
         }
         for (name, value) in &self.env {
-            crate::check::variable(name)?;
             crate::plan::set_variable(&mut process, name, value);
+        }
+        process
+    }
+
+    /// The template's plan, with this run's command line and environment in its last step.
+    fn plan(&self, stdio: &[Stdio; 3]) -> Result<Arc<Plan>> {
+        let core = &self.template.0.core;
+        let streams = Streams::of(stdio, core.built.spec.descriptors.len());
+        let plan = core.plan_for(&streams)?;
+        if self.args.is_none() && self.env.is_empty() {
+            return Ok(plan);
         }
         let mut plan = (*plan).clone();
         if let Some(last) = plan.steps.last_mut() {
-            *last = crate::plan::execution(&process)?;
+            *last = crate::plan::execution(&self.process())?;
         }
         Ok(Arc::new(plan))
     }
