@@ -3,9 +3,11 @@
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use keelbox::{Container, Error, ErrorKind, Handle, Limits, MIB, Reason, Runtime, Signal, Status, Stdio, Terminal};
+use keelbox::{
+    Container, Error, ErrorKind, Handle, Kind, Limits, MIB, Reason, Runtime, Signal, Status, Stdio, Terminal,
+};
 use keelbox_testkit::{self as testkit, LeakCheck, require};
 use tempfile::TempDir;
 
@@ -217,10 +219,52 @@ fn a_further_program_in_a_named_container() -> testkit::Result {
         let id = handle.exec(["/probe", "id"]).user("user").output()?;
         assert!(id.text().starts_with("uid 1000 1000 1000\n"), "{}", id.text());
     }
-    let long = handle.exec(["/probe", "sleep", "600000"]).spawn()?;
+    let mut long = handle.exec(["/probe", "sleep", "600000"]).spawn()?;
     assert_eq!(handle.stats()?.pids.current, Some(2));
-    handle.delete_force()?;
-    drop(long);
+    // The further program goes down with the container, and does not keep it although it is ours to reap.
+    let begun = Instant::now();
+    handle.kill(Signal::KILL)?;
+    assert_eq!(handle.wait()?.map(|end| end.reason()), Some(Reason::Signaled(Signal::KILL)));
+    handle.delete()?;
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert_eq!(long.wait()?.reason(), Reason::Signaled(Signal::KILL));
+    Ok(())
+}
+
+#[test]
+fn every_process_is_reached() -> testkit::Result {
+    require!(Root);
+    let bench = Bench::new()?;
+    // Not in a pid namespace of its own: the first process ends, another one stays in the control group.
+    let built = bench.container(&["/probe", "orphan", "600000"]).share(Kind::Pid).build()?;
+    for by_force in [false, true] {
+        let handle = bench.runtime.create(&built, "a")?;
+        handle.start()?;
+        assert!(handle.wait()?.expect("it is our child").success());
+        let pids: Vec<String> = fs::read_dir("/sys/fs/cgroup/unified")
+            .or_else(|_| fs::read_dir("/sys/fs/cgroup"))?
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("keelbox-a-"))
+            .flat_map(|entry| {
+                fs::read_to_string(entry.path().join("cgroup.procs"))
+                    .unwrap_or_default()
+                    .lines()
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        if by_force {
+            handle.delete_force()?;
+        } else {
+            handle.kill_all(Signal::KILL)?;
+            handle.delete()?;
+        }
+        for pid in pids {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            assert!(name.trim() != "probe" || state.contains(") Z"), "{pid} lives: {state}");
+        }
+    }
     Ok(())
 }
 
@@ -408,6 +452,41 @@ fn another_process_of_the_same_number_is_never_hit() -> testkit::Result {
     victim.kill()?;
     victim.wait()?;
     Ok(())
+}
+
+#[test]
+fn a_number_that_is_used_again_is_another_process() -> testkit::Result {
+    require!(Root, Exists("/proc/sys/kernel/ns_last_pid"));
+    let bench = Bench::new()?;
+    for _ in 0..200 {
+        let handle = bench.sleeper("a")?;
+        let pid = handle.pid().expect("it waits");
+        handle.kill(Signal::KILL)?;
+        handle.wait()?;
+        // The kernel gives the next number that is free, so the victim gets that of the container, if nobody else does.
+        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string())?;
+        let mut victim = std::process::Command::new("sleep").arg("600").spawn()?;
+        let hit = victim.id() == pid;
+        if hit {
+            // The handle that has seen the first process, and one that comes new.
+            for handle in [&handle, &bench.runtime.open("a")?] {
+                assert_eq!((handle.status(), handle.pid()), (Status::Stopped, None));
+                assert_eq!(handle.kill(Signal::KILL).expect_err("it has ended").kind(), ErrorKind::State);
+                assert_eq!(handle.exec(["/probe"]).status().expect_err("it has ended").kind(), ErrorKind::State);
+                assert_eq!(handle.pause().expect_err("it has ended").kind(), ErrorKind::State);
+                handle.kill_all(Signal::KILL)?;
+            }
+        }
+        handle.delete_force()?;
+        let lives = victim.try_wait()?.is_none();
+        victim.kill()?;
+        victim.wait()?;
+        assert!(lives, "the victim was hit");
+        if hit {
+            return Ok(());
+        }
+    }
+    Err("the number never came to the victim".into())
 }
 
 #[test]

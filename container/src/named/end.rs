@@ -16,7 +16,7 @@ use super::record::Record;
 use crate::control_group::cannot;
 use crate::error::{Error, Result};
 use crate::exit::{ExitStatus, Reason, Usage};
-use crate::poll;
+use crate::further;
 use crate::signal::Signal;
 
 /// How long one who cannot know himself waits for the parent, who reaps the process at about this moment, to write it down.
@@ -49,7 +49,8 @@ pub(crate) fn wait(handle: &Handle) -> Result<Option<ExitStatus>> {
         return Ok(Some(status));
     }
     let Some(process) = handle.process(&record) else { return Ok(None) };
-    poll::readable(process.as_fd(), None).map_err(|error| Error::os(attempt.clone(), error))?;
+    let pid = record.process.as_ref().map_or(0, |process| process.pid);
+    further::wait_for(pid, process.as_fd(), None).map_err(|error| Error::os(attempt.clone(), error))?;
     match learn(&process, &record, &attempt)? {
         Some(status) => {
             write_down(handle, &status);

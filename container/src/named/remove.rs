@@ -18,7 +18,7 @@ use super::root::{PATIENCE, Place};
 use super::{barrier, group};
 use crate::control_group::cannot;
 use crate::error::{Error, ErrorKind, Result};
-use crate::poll;
+use crate::further;
 
 const SIGKILL: i32 = 9;
 /// How long a killed process is waited for before it matters why it does not end.
@@ -83,15 +83,17 @@ fn kill(pidfd: &OwnedFd, attempt: &str) -> Result<()> {
 }
 
 /// Waits until the killed process has ended, or is nothing but a number: the first process of a pid namespace stays until all
-/// others in it are reaped, which is the business of whoever executed them there.
+/// others in it are reaped, which is the business of whatever program executed them there.
 fn is_gone(pidfd: &OwnedFd, record: &Record) -> std::io::Result<bool> {
-    if poll::readable(pidfd.as_fd(), Some(Instant::now() + LINGERING))? {
+    let pid = record.process.as_ref().map_or(0, |process| process.pid);
+    let wait = |patience| further::wait_for(pid, pidfd.as_fd(), Some(Instant::now() + patience));
+    if wait(LINGERING)? {
         return Ok(true);
     }
     if record.process.as_ref().is_some_and(Identity::is_exiting) {
         return Ok(true);
     }
-    poll::readable(pidfd.as_fd(), Some(Instant::now() + PATIENCE))
+    wait(PATIENCE)
 }
 
 /// Waits until nobody holds the barrier of a container whose maker died in the midst of it. A process that was not written down
