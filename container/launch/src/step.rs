@@ -257,14 +257,15 @@ steps! {
         /// An existing path of the host.
         target: F::Text,
     }
-    /// Makes `tree` the root of the mount namespace (`pivot_root(2)`); the old root stays until [`Step::LeaveOldRoot`].
+    /// Makes `tree` the root that inside paths begin at. It becomes that of the process with [`Step::LeaveOldRoot`].
     24 PivotRoot {
         /// The new root's mount. A detached one is attached on top of `/` first.
         tree: Slot,
         /// 1 if the tree is still detached.
         detached: u32,
     }
-    /// Gives up the old root and everything below it (`umount2(2)` with `MNT_DETACH`).
+    /// Changes to the new root (`pivot_root(2)`) and gives up the old one and everything below it (`umount2(2)` with
+    /// `MNT_DETACH`). `ELOOP` if something else than the old root was on top of the new one.
     25 LeaveOldRoot {}
     /// Makes `tree` the root by moving it and `chroot(2)`, where the root cannot be pivoted (initramfs).
     26 MoveRoot {

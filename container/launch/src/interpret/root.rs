@@ -173,6 +173,8 @@ impl<K: Kernel> Machine<'_, K> {
         self.catch_up(tree, descriptor, descriptor_path(descriptor, &mut path))
     }
 
+    /// Enters the new root; the pivot itself waits for [`Machine::leave_old_root`]. It puts the old root on top of the new one,
+    /// and a `..` at a root leads to what is on top of it, also with `RESOLVE_IN_ROOT`: a link in an image would reach the host.
     pub(super) fn pivot_root(&mut self, tree: Slot, detached: bool) -> Done {
         let old_root = self.open(Call::openat(AT_FDCWD, c"/", O_PATH | O_DIRECTORY | O_CLOEXEC, 0))?;
         self.old_root = self.raise(old_root)?;
@@ -181,7 +183,6 @@ impl<K: Kernel> Machine<'_, K> {
         }
         let root = self.slot(tree)?;
         self.call(Call::fchdir(root))?;
-        self.call(Call::pivot_root(c".", c"."))?;
         self.root = root;
         Ok(())
     }
@@ -190,6 +191,8 @@ impl<K: Kernel> Machine<'_, K> {
     /// image made a mount point a link to `/`; then the host would be left in reach of `..`. Of a root that is gone there is
     /// nothing left to take away, so a second try must fail.
     pub(super) fn leave_old_root(&mut self) -> Done {
+        self.call(Call::fchdir(self.root))?;
+        self.call(Call::pivot_root(c".", c"."))?;
         self.call(Call::fchdir(self.old_root))?;
         self.call(Call::umount2(c".", MNT_DETACH))?;
         match self.call(Call::umount2(c".", MNT_DETACH)) {
