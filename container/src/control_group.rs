@@ -71,6 +71,8 @@ pub(crate) fn cannot(error: keelbox_cgroups::Error) -> Error {
     let kind = match error.kind() {
         Kind::InvalidLimit | Kind::InvalidPath => ErrorKind::Invalid,
         Kind::PermissionDenied | Kind::Unsupported | Kind::NotApplied | Kind::InternalProcesses => ErrorKind::Limit,
+        // What the kernel says to a value that it cannot take: a processor that is not there, for instance.
+        Kind::Os(22 | 34) => ErrorKind::Limit,
         Kind::NotFound => ErrorKind::NotFound,
         _ => ErrorKind::Other,
     };
