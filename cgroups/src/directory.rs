@@ -105,10 +105,22 @@ impl Directory {
     }
 
     pub(crate) fn read(&self, name: &str) -> Result<String> {
-        let mut bytes = Vec::new();
-        let read = self.file(name, OFlag::O_RDONLY)?.read_to_end(&mut bytes);
-        read.map_err(|source| Error::io(format!("cannot read {name} of {}", self.path.display()), source))?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        let failed = |source| Error::io(format!("cannot read {name} of {}", self.path.display()), source);
+        let mut file = self.file(name, OFlag::O_RDONLY)?;
+        // Nearly every file of a group fits: two reads, where `read_to_end` asks for size and position first.
+        let (mut bytes, mut length) = (vec![0; 1024], 0);
+        loop {
+            match file.read(&mut bytes[length..]) {
+                Ok(0) => break,
+                Ok(more) => length += more,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
+            }
+            if length == bytes.len() {
+                bytes.resize(length * 4, 0);
+            }
+        }
+        Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
     }
 
     /// The text of a file that some kernels lack or refuse to show.

@@ -41,4 +41,4 @@ pub use group::{Applied, Builder, Group, Parent, vacate};
 pub use hierarchy::{Hierarchy, Layout, Mount};
 pub use limits::{GIB, Idle, IoDevice, KIB, Limits, MIB, RdmaDevice, UNLIMITED, Values};
 pub use plan::{Plan, Present, Skipped, Write};
-pub use stats::{CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, PressureStats, Stall, Stats};
+pub use stats::{CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, PressureStats, Stall, Stats, Used};

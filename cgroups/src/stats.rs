@@ -31,6 +31,16 @@ pub struct Stats {
     pub pressure: PressureStats,
 }
 
+/// What a group has used from its beginning.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Used {
+    /// Processor time of all its processes.
+    pub cpu: Option<Duration>,
+    /// The most memory that was ever in use, in bytes. v2 since Linux 5.19.
+    pub peak_memory: Option<u64>,
+}
+
 /// Memory in bytes. A limit that is not set is [`UNLIMITED`](crate::UNLIMITED).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
@@ -158,6 +168,18 @@ impl Group {
     /// None today: what cannot be read is `None`.
     pub fn stats(&self) -> Result<Stats> {
         Ok(read::all(self))
+    }
+
+    /// What the group has used from its beginning: cheaper than [`stats`](Self::stats), for the end of a process.
+    ///
+    /// ```no_run
+    /// let group = keelbox_cgroups::Group::open("build/job-7")?;
+    /// println!("{:?}", group.used().cpu);
+    /// # Ok::<(), keelbox_cgroups::Error>(())
+    /// ```
+    #[must_use]
+    pub fn used(&self) -> Used {
+        read::used(self)
     }
 
     /// How many processes the OOM killer has killed in this group and below. `None` if nobody counts: the group has no memory

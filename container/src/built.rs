@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use keelbox_cgroups::Hierarchy;
 use keelbox_image_spec::Unpacked;
 use keelbox_namespaces::{Kind, NamespaceSet};
 use oci_spec::runtime as oci;
@@ -39,6 +40,8 @@ pub struct Built {
     pub(crate) filter: Option<Filter>,
     /// Whether the stage is cloned by a thread that sits in a cgroup of version 1.
     pub(crate) seated: bool,
+    /// The control groups of this machine, if the container gets one.
+    pub(crate) hierarchy: Option<Hierarchy>,
 }
 
 impl Built {
@@ -58,12 +61,13 @@ impl Built {
         show_cgroups(&mut spec)?;
         let filter = filter(&spec)?;
         let grouped = spec.grouped || !spec.limits.is_empty();
-        let seated = grouped && !hierarchy()?.legacy().is_empty();
+        let hierarchy = if grouped { Some(hierarchy()?) } else { None };
+        let seated = hierarchy.as_ref().is_some_and(|hierarchy| !hierarchy.legacy().is_empty());
         if seated && spec.limits.values().pids == Some(1) {
             let error = Error::new(ErrorKind::Limit, "cannot limit pids to 1 on cgroup v1, where the thread that clones is counted too");
             return Err(error.with_hint("2 is the least"));
         }
-        Ok(Self { spec, host, filter, seated })
+        Ok(Self { spec, host, filter, seated, hierarchy })
     }
 
     /// What running it will ask of the kernel, in order. Standard streams as [`spawn`](Self::spawn) has them.
@@ -169,8 +173,7 @@ impl Built {
 
     /// The control group of a run, if it is to have one.
     pub(crate) fn group(&self) -> Result<Option<ControlGroup>> {
-        let grouped = self.spec.grouped || !self.spec.limits.is_empty();
-        if grouped { ControlGroup::create(&self.spec.limits).map(Some) } else { Ok(None) }
+        self.hierarchy.as_ref().map(|hierarchy| ControlGroup::create(&self.spec.limits, hierarchy)).transpose()
     }
 
     /// What later programs in the container need to know.

@@ -1,16 +1,18 @@
 //! The control group of one container: made before the process exists, gone after it.
 
 use std::os::fd::BorrowedFd;
+use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use keelbox_cgroups::{Group, Limits};
+use keelbox_cgroups::{Group, Hierarchy, Limits, Parent};
 use keelbox_launch::Seat;
 
 use crate::error::{Error, ErrorKind, Result};
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
+static SWEPT: Once = Once::new();
 
 /// A group made for one container, and on cgroup v1 the thread that sits in it to clone.
 #[derive(Debug)]
@@ -22,9 +24,13 @@ pub(crate) struct ControlGroup {
 
 impl ControlGroup {
     /// Makes a group with these limits. It carries the name of this process, so that a later one can sweep up after a crash.
-    pub(crate) fn create(limits: &Limits) -> Result<Self> {
+    pub(crate) fn create(limits: &Limits, hierarchy: &Hierarchy) -> Result<Self> {
+        SWEPT.call_once(|| {
+            // What programs left that were killed. Whoever cannot sweep can still make groups.
+            let _swept = keelbox_cgroups::gc(&Parent::Own);
+        });
         let name = format!("keelbox-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
-        let group = Group::create_owned(&name, limits).map_err(cannot)?;
+        let group = Group::builder(&name).limits(limits).hierarchy(hierarchy).owned().create().map_err(cannot)?;
         let tasks = group.tasks_files().map_err(cannot)?;
         let seat = if tasks.is_empty() { None } else { Some(Seat::take(tasks)) };
         let seat = seat.transpose().map_err(|error| Error::os("cannot start a thread in the control group", error))?;
@@ -49,6 +55,10 @@ impl ControlGroup {
     pub(crate) fn end(mut self) -> Result<()> {
         if let Some(seat) = self.take_seat() {
             seat.leave();
+        }
+        // The end of a pid namespace has ended everything in it: mostly there is nothing left to kill.
+        if self.group.delete_within(Duration::ZERO).is_ok() {
+            return Ok(());
         }
         self.group.kill().map_err(cannot)?;
         self.group.wait_empty(Duration::from_secs(10)).map_err(cannot)?;

@@ -299,9 +299,8 @@ impl Life {
 
     fn usage(&self, exit: &Exit) -> Usage {
         let (own, wall) = (exit.user_time + exit.system_time, self.begun.elapsed());
-        let stats = self.group.as_ref().and_then(|group| group.group().stats().ok());
-        let cpu = stats.as_ref().and_then(|stats| stats.cpu.usage).unwrap_or(own);
-        let peak_memory = stats.as_ref().and_then(|stats| stats.memory.peak).unwrap_or(exit.peak_memory);
+        let used = self.group.as_ref().map(|group| group.group().used()).unwrap_or_default();
+        let (cpu, peak_memory) = (used.cpu.unwrap_or(own), used.peak_memory.unwrap_or(exit.peak_memory));
         Usage { cpu, peak_memory, wall }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Leaves out: groups with processes in them; those somebody has to look at. Oldest kernel: 4.5.
 
+use std::sync::{Mutex, PoisonError};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -28,11 +29,19 @@ pub(super) fn lock(directory: &Directory) -> Result<Lock> {
 /// The suffix of the calling process: `-PID.STARTTIME`, the start time in clock ticks since boot as in proc_pid_stat(5), in at
 /// least twelve digits, so that no version number (`app-1.2`) is ever taken for an owner.
 pub(super) fn suffix() -> Result<String> {
+    // Remembered with the pid it belongs to: a program that forks is another owner.
+    static KNOWN: Mutex<Option<(u32, String)>> = Mutex::new(None);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let pid = std::process::id();
+    if let Some((_, suffix)) = known.as_ref().filter(|(owner, _)| *owner == pid) {
+        return Ok(suffix.clone());
+    }
     let text =
         fs::read_to_string("/proc/self/stat").map_err(|source| Error::io("cannot read /proc/self/stat", source))?;
     let start = start_time(&text).ok_or_else(|| Error::unsupported("cannot find the start time in /proc/self/stat"))?;
-    Ok(format!("-{pid}.{start:0DIGITS$}"))
+    let suffix = format!("-{pid}.{start:0DIGITS$}");
+    *known = Some((pid, suffix.clone()));
+    Ok(suffix)
 }
 
 /// The 22nd field. The second is the name of the program in parentheses, and may hold anything.

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use super::{CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, PressureStats, Stats, number, parse};
+use super::{CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, PressureStats, Stats, Used, number, parse};
 use crate::controller::{Controller, Version};
 use crate::directory::Directory;
 use crate::group::{Group, wait::value};
@@ -20,6 +20,24 @@ pub(super) fn all(group: &Group) -> Stats {
         hugetlb: hugetlb(group),
         pressure: pressure(group),
     }
+}
+
+/// What a group has used so far, in as few files as possible.
+pub(super) fn used(group: &Group) -> Used {
+    let peak_memory = match (group.legacy(Controller::Memory), group.unified()) {
+        (Some(node), _) => number(&node.directory, "memory.max_usage_in_bytes"),
+        (None, Some(node)) => number(&node.directory, "memory.peak"),
+        (None, None) => None,
+    };
+    let cpu = match (group.legacy(Controller::Cpuacct), group.unified()) {
+        (Some(node), _) => number(&node.directory, "cpuacct.usage").map(Duration::from_nanos),
+        (None, Some(node)) => {
+            let text = node.directory.text("cpu.stat").unwrap_or_default();
+            value(&text, "usage_usec").map(Duration::from_micros)
+        }
+        (None, None) => None,
+    };
+    Used { cpu, peak_memory }
 }
 
 fn memory(group: &Group) -> MemoryStats {
