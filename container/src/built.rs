@@ -60,6 +60,8 @@ impl Built {
         check::complete(&spec)?;
         show_cgroups(&mut spec)?;
         let filter = filter(&spec)?;
+        // Without a pid namespace of its own, only a control group knows all that belongs to the container when it is to end.
+        spec.grouped |= host.privileged && !run_alone(&spec);
         let grouped = spec.grouped || !spec.limits.is_empty();
         let hierarchy = if grouped { Some(hierarchy()?) } else { None };
         let seated = hierarchy.as_ref().is_some_and(|hierarchy| !hierarchy.legacy().is_empty());
@@ -197,6 +199,13 @@ fn unpack(spec: &mut Spec) -> Result<Option<Unpacked>> {
     spec.root = RootSource::Layers { layers, bytes: None };
     defaults::from_image(spec, &settings, &entrypoint);
     Ok(Some(unpacked))
+}
+
+/// Whether its processes end with the first one.
+fn run_alone(spec: &Spec) -> bool {
+    let namespaces = spec.oci.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let mut kinds = namespaces.into_iter().flatten().filter(|namespace| namespace.path().is_none());
+    kinds.any(|namespace| namespace_kind(namespace.typ()) == Kind::Pid)
 }
 
 /// A mount of type `cgroup` shows the machine's hierarchies. Without a namespace of its own, the container sees the group of
