@@ -21,7 +21,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use keelbox::{Container, MIB, Process, Stdio};
-use lane::{Lane, Result, Server, interleave, serve, timed};
+use lane::{Lane, Result, Server, in_a_row, interleave, serve, timed};
 use peers::{Exec, Peers};
 use report::Report;
 
@@ -29,6 +29,8 @@ use report::Report;
 const PROGRAM: &str = "/bin/true";
 /// The sleep before a run that counts as idle.
 const IDLE: Duration = Duration::from_millis(100);
+/// The pause before each measurement, where nothing else is said.
+const SETTLE: Duration = Duration::from_millis(3);
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -84,7 +86,7 @@ fn once(container: Container) -> Result<Duration> {
     timed(|| success(container.status()?))
 }
 
-/// Runs without limits and so without control groups, then runs with limits on memory and processes.
+/// Runs without limits and so without control groups; then several in a row, and runs with limits.
 fn run(bench: &Bench<'_>, report: &mut Report) -> Result<()> {
     let (root, peers) = (bench.root, bench.peers);
     let template = container(root).template()?;
@@ -99,14 +101,37 @@ fn run(bench: &Bench<'_>, report: &mut Report) -> Result<()> {
     ];
     lanes.extend(peers.bwrap(root)?.map(|lane| lane.every(2)));
     lanes.extend(peers.crun(false)?.map(|lane| lane.every(3)));
-    let samples = report.lanes(interleave(&mut lanes, bench.rounds)?);
+    let samples = report.lanes(interleave(&mut lanes, bench.rounds, SETTLE)?);
     samples.ratio("run/floor", "run", "floor", Some(1.2));
     samples.ratio("again/floor", "again", "floor", Some(0.8));
     samples.ratio("run/crun", "run", "crun", Some(0.2));
     samples.ratio("run/bwrap", "run", "bwrap", Some(0.5));
     samples.ratio("plain/floor-plain", "plain", "floor without filter", None);
     drop(lanes);
+    drop(template);
+    row(bench, report)?;
+    run_limited(bench, report)
+}
 
+/// Twenty at a time, where nothing can be got ready between two runs that is not paid for.
+fn row(bench: &Bench<'_>, report: &mut Report) -> Result<()> {
+    const ROW: u32 = 20;
+    let template = container(bench.root).template()?;
+    let mut floor = bench.peers.floor(bench.root, true, false)?;
+    let mut lanes = [
+        Lane::new("floor in a row", move || in_a_row(ROW, || floor.measure())),
+        Lane::new("run in a row", || in_a_row(ROW, || once(container(bench.root)))),
+        Lane::new("again in a row", || in_a_row(ROW, || timed(|| success(template.run().status()?)))),
+    ];
+    let samples = report.lanes(interleave(&mut lanes, bench.rounds.div_ceil(5), SETTLE)?);
+    samples.ratio("run-in-a-row/floor", "run in a row", "floor in a row", None);
+    samples.ratio("again-in-a-row/floor", "again in a row", "floor in a row", None);
+    Ok(())
+}
+
+/// With limits, and so with a control group for each.
+fn run_limited(bench: &Bench<'_>, report: &mut Report) -> Result<()> {
+    let (root, peers) = (bench.root, bench.peers);
     let template = limited(root).template()?;
     let mut floor = peers.floor(root, true, true)?;
     let mut lanes = vec![
@@ -116,7 +141,7 @@ fn run(bench: &Bench<'_>, report: &mut Report) -> Result<()> {
     ];
     lanes.extend(peers.crun(true)?.map(|lane| lane.every(3)));
     lanes.extend(peers.runc()?.map(|lane| lane.every(5)));
-    let samples = report.lanes(interleave(&mut lanes, bench.rounds)?);
+    let samples = report.lanes(interleave(&mut lanes, bench.rounds, SETTLE)?);
     samples.ratio("limited-run/floor", "limited run", "limited floor", None);
     samples.ratio("limited-run/crun", "limited run", "limited crun", None);
     samples.ratio("limited-run/runc", "limited run", "limited runc", None);
@@ -134,7 +159,7 @@ fn exec(bench: &Bench<'_>, report: &mut Report) -> Result<()> {
     for peer in [Exec::Crun, Exec::Runc] {
         lanes.extend(bench.peers.exec(peer)?.map(|lane| lane.every(3)));
     }
-    let samples = report.lanes(interleave(&mut lanes, bench.rounds)?);
+    let samples = report.lanes(interleave(&mut lanes, bench.rounds, SETTLE)?);
     samples.ratio("exec/crun-exec", "exec", "crun exec", Some(0.2));
     samples.ratio("exec/runc-exec", "exec", "runc exec", None);
     Ok(())
@@ -150,7 +175,7 @@ fn idle(bench: &Bench<'_>, report: &mut Report) -> Result<()> {
         }),
         Lane::new("busy", || run().and_then(|_| run())),
     ];
-    let samples = report.lanes(interleave(&mut lanes, bench.rounds)?);
+    let samples = report.lanes(interleave(&mut lanes, bench.rounds, Duration::ZERO)?);
     samples.ratio("idle/busy", "idle", "busy", Some(2.0));
     Ok(())
 }
@@ -170,7 +195,7 @@ fn memory(bench: &Bench<'_>, report: &mut Report) -> Result<()> {
         |megabytes: &str| Server::start(peers::command(&itself).args(["serve-container", megabytes]).arg(bench.root));
     let (mut small, mut large) = (start("0")?, start("2048")?);
     let mut lanes = vec![Lane::new("host-0", move || small.measure()), Lane::new("host-2GB", move || large.measure())];
-    let samples = report.lanes(interleave(&mut lanes, bench.rounds)?);
+    let samples = report.lanes(interleave(&mut lanes, bench.rounds, SETTLE)?);
     samples.ratio("host-2GB/host-0", "host-2GB", "host-0", Some(1.1));
     Ok(())
 }
@@ -179,7 +204,7 @@ fn memory(bench: &Bench<'_>, report: &mut Report) -> Result<()> {
 fn alive(bench: &Bench<'_>, report: &mut Report) -> Result<()> {
     let template = Container::from_rootfs(bench.root).args(["/bin/sleep", "100000"]).stdin(Stdio::null()).template()?;
     let mut running = vec![template.run().spawn()?];
-    let measure = |name, rounds| interleave(&mut [Lane::new(name, || once(container(bench.root)))], rounds);
+    let measure = |name, rounds| interleave(&mut [Lane::new(name, || once(container(bench.root)))], rounds, SETTLE);
     let half = bench.rounds.div_ceil(2);
     let mut one = measure("1-alive", half)?;
     while running.len() < 1000 {
@@ -196,7 +221,7 @@ fn alive(bench: &Bench<'_>, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// How many system calls the host and the stage make together.
+/// How many system calls the host and the stage make together; with `again` also those for the containers that are got ready.
 fn calls(bench: &Bench<'_>, report: &mut Report) -> Result<()> {
     for (what, most) in [("run", Some(120.0)), ("again", None), ("limited", None), ("exec", None)] {
         let Some(count) = calls::count(bench.root, what)? else { return Ok(()) };

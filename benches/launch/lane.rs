@@ -45,7 +45,10 @@ impl Samples {
 }
 
 /// Measures all lanes in turns; who begins changes from round to round. A tenth of the rounds before the first do not count.
-pub fn interleave(lanes: &mut [Lane<'_>], rounds: usize) -> Result<Samples> {
+///
+/// Before each measurement there is a pause of `settle`, in which the kernel clears away the network namespace of the one before, and
+/// a template gets its next containers ready: no contestant is to pay for another's work.
+pub fn interleave(lanes: &mut [Lane<'_>], rounds: usize, settle: Duration) -> Result<Samples> {
     let warm_up = rounds.div_ceil(10);
     let mut times: BTreeMap<usize, Vec<Duration>> = BTreeMap::new();
     for round in 0..warm_up + rounds {
@@ -55,6 +58,7 @@ pub fn interleave(lanes: &mut [Lane<'_>], rounds: usize) -> Result<Samples> {
             if round % lane.every != 0 {
                 continue;
             }
+            std::thread::sleep(settle);
             let time = (lane.measure)().map_err(|error| format!("{}: {error}", lane.name))?;
             if round >= warm_up {
                 times.entry(index).or_default().push(time);
@@ -62,6 +66,13 @@ pub fn interleave(lanes: &mut [Lane<'_>], rounds: usize) -> Result<Samples> {
         }
     }
     Ok(Samples(times.into_iter().map(|(index, times)| (lanes[index].name.clone(), times)).collect()))
+}
+
+/// How long one of `count` takes that come one after the other without a pause.
+pub fn in_a_row(count: u32, mut measure: impl FnMut() -> Result<Duration>) -> Result<Duration> {
+    let begun = Instant::now();
+    (0..count).try_for_each(|_| measure().map(drop))?;
+    Ok(begun.elapsed() / count)
 }
 
 /// How long `work` takes.
