@@ -1,10 +1,12 @@
 //! A group: its directory in each hierarchy it takes part in.
 //!
-//! Leaves out: starting a process inside, which needs `clone3` and so `keelbox-launch`. Oldest kernel: 5.10.
+//! Leaves out: the launch of containers, which puts their processes here by itself. Oldest kernel: 5.10.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -135,6 +137,26 @@ impl Group {
     /// If a file cannot be opened for writing.
     pub fn procs_files(&self) -> Result<Vec<File>> {
         self.legacy_files("cgroup.procs")
+    }
+
+    /// A command of the standard library that is born in this group: its program's first instruction runs inside.
+    ///
+    /// See [`keelbox_launch::joined_command`] for how failures are told.
+    ///
+    /// ```no_run
+    /// use keelbox_cgroups::{GIB, Group, Limits};
+    /// let group = Group::create("build/job-7", &Limits::new().memory(2 * GIB).cpus(1.5))?;
+    /// let mut child = group.command("make")?.arg("-j4").spawn()?;
+    /// println!("{:?} {}", group.stats()?.cpu.usage, child.wait()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the small program that joins the group cannot be put into memory.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Result<Command> {
+        let files: Vec<PathBuf> = self.directories().iter().map(|directory| directory.join("cgroup.procs")).collect();
+        let cannot = |source| Error::io(format!("cannot prepare a command in group {}", self.path().display()), source);
+        keelbox_launch::joined_command(&files, program).map_err(cannot)
     }
 
     fn legacy_files(&self, name: &str) -> Result<Vec<File>> {

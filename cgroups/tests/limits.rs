@@ -255,3 +255,16 @@ fn huge_pages_read_back() {
     assert_eq!(two.failures, Some(0));
     delete(group);
 }
+
+#[test]
+fn a_command_is_born_in_the_group() {
+    let Some(group) = group("command", &Limits::new().pids(16), &[Controller::Pids]) else {
+        return;
+    };
+    let mut command = group.command("cat").expect("the stage can be made");
+    let output = command.arg("/proc/self/cgroup").output().expect("cat is installed");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let name = group.path().display().to_string();
+    assert!(text.lines().any(|line| line.ends_with(&name)), "{text}");
+    delete(group);
+}

@@ -20,6 +20,7 @@
 mod channel;
 mod describe;
 mod interpret;
+mod joined;
 mod launch;
 mod launcher;
 mod owned;
@@ -33,6 +34,7 @@ mod wire;
 #[cfg(test)]
 mod wire_tests;
 
+pub use joined::joined_command;
 pub use launch::{Control, Event, Failure, Launch, Started};
 pub use launcher::Seat;
 pub use owned::{Owned, OwnedStep, list, text};

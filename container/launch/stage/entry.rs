@@ -14,19 +14,33 @@ core::arch::global_asm!(".globl _start", "_start:", "mov x29, xzr", "mov x0, sp"
 
 /// `stack` is what the kernel puts there at the start of a program: the number of arguments, then pointers to them.
 extern "C" fn start(stack: *const usize) -> ! {
-    // SAFETY: the kernel put at least this word there.
+    // SAFETY: the kernel put the number of arguments there.
     let count = unsafe { *stack };
-    let argument = if count >= 2 {
-        // SAFETY: with two arguments, the third word points to the second one.
-        let pointer = unsafe { *stack.add(2) };
-        // SAFETY: arguments are NUL-terminated and stay where they are for as long as the program runs.
-        Some(unsafe { CStr::from_ptr(pointer as *const core::ffi::c_char) })
-    } else {
-        None
-    };
+    // The pointers to the arguments follow, then a null pointer, then those to the environment and another null pointer.
+    let arguments = Texts(stack.wrapping_add(1));
+    let environment = Texts(stack.wrapping_add(1 + count + 1));
     let room = &raw mut MEMORY;
     // SAFETY: this function runs once, before anything else, and is the only one to name `MEMORY`.
-    super::main(argument, unsafe { &mut *room })
+    super::main(arguments, environment, unsafe { &mut *room })
+}
+
+/// Strings that the kernel put on the stack of a new program, up to the null pointer that ends them.
+#[derive(Clone)]
+pub struct Texts(*const usize);
+
+impl Iterator for Texts {
+    type Item = &'static CStr;
+
+    fn next(&mut self) -> Option<&'static CStr> {
+        // SAFETY: only `start` makes this, at the beginning of an array that ends with a null pointer, where it stops.
+        let pointer = unsafe { *self.0 };
+        if pointer == 0 {
+            return None;
+        }
+        self.0 = self.0.wrapping_add(1);
+        // SAFETY: the strings are NUL-terminated and stay where they are for as long as the program runs.
+        Some(unsafe { CStr::from_ptr(pointer as *const core::ffi::c_char) })
+    }
 }
 
 #[panic_handler]

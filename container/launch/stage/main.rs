@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "the library uses the rest of the shared files")]
 
 mod entry;
+mod join;
 #[path = "../src/interpret/mod.rs"]
 mod interpret;
 #[path = "../src/step.rs"]
@@ -34,7 +35,11 @@ fn number(text: &[u8]) -> Option<i32> {
     digits.then(|| text.iter().fold(0, |number, digit| number * 10 + i32::from(digit - b'0')))
 }
 
-fn main(argument: Option<&core::ffi::CStr>, room: &'static mut [u8]) -> ! {
+fn main(arguments: entry::Texts, environment: entry::Texts, room: &'static mut [u8]) -> ! {
+    let argument = arguments.clone().nth(1);
+    if argument.is_some_and(|argument| argument == c"join") {
+        join::join(arguments.skip(2), environment);
+    }
     let Some(control) = argument.and_then(|text| number(text.to_bytes())).filter(|control| *control > 2) else {
         exit(NO_PROGRAM)
     };
