@@ -29,16 +29,23 @@ use crate::terminal::Tty;
 
 /// A container with a name. Many programs may hold the same one; dropping a handle does nothing to it.
 ///
-/// ```no_run
-/// # fn main() -> Result<(), keelbox::Error> {
-/// use keelbox::{Container, Signal};
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # if !std::path::Path::new("/bin/busybox").exists() { return Ok(()) }
+/// # let (root, states) = (tempfile::tempdir()?, tempfile::tempdir()?);
+/// # for name in ["bin", "proc", "sys", "dev"] { std::fs::create_dir(root.path().join(name))?; }
+/// # std::fs::copy("/bin/busybox", root.path().join("bin/sleep"))?;
+/// # let (root, states) = (root.path(), states.path());
+/// use keelbox::{Container, Runtime, Signal, Status};
 ///
-/// let web = Container::from_bundle("./bundle")?.create("web-1")?;     // all is set up, and nothing runs
+/// let runtime = Runtime::at(states);
+/// let web = runtime.create(&Container::from_rootfs(root).args(["sleep", "1000"]).build()?, "web-1")?;
+/// assert_eq!(web.status(), Status::Created);          // all is set up, and nothing runs
 /// web.start()?;
 ///
-/// let web = keelbox::open("web-1")?;                                  // in another program, later
-/// println!("{} {} {:?}", web.id(), web.status(), web.pid());
-/// web.kill(Signal::TERM)?;
+/// let web = runtime.open("web-1")?;                   // in another program, later
+/// assert_eq!(web.status(), Status::Running);
+/// web.kill(Signal::KILL)?;
 /// web.wait()?;
 /// web.delete()?;
 /// # Ok(()) }
