@@ -32,11 +32,13 @@ fn a_debian_program_runs_limited_as_root() -> testkit::Result {
 fn a_debian_program_runs_as_an_ordinary_user() -> testkit::Result {
     require!(OrdinaryUser, UserNamespace, Slow);
     let readable = std::path::PathBuf::from("/var/tmp/keelbox-debian-for-everybody");
+    let _removed;
     if nix::unistd::geteuid().is_root() {
         // The cached layout is root's own; an ordinary user gets a copy.
         let copied = std::process::Command::new("cp").arg("-rT").arg(testkit::debian_layout()?).arg(&readable).status()?;
         let opened = std::process::Command::new("chmod").args(["-R", "a+rX"]).arg(&readable).status()?;
         assert!(copied.success() && opened.success());
+        _removed = Remove(readable.clone());
     }
     as_user!();
     let store = tempfile::tempdir()?;
@@ -49,4 +51,13 @@ fn a_debian_program_runs_as_an_ordinary_user() -> testkit::Result {
     let out = run().user("1000:1000").hostname("box").env("LANG", "C.UTF-8").current_dir("/srv").args(["sh", "-c", "id -u; pwd; hostname; echo $LANG"]).output()?;
     assert_eq!(out.text(), "1000\n/srv\nbox\nC.UTF-8\n");
     Ok(())
+}
+
+/// A directory that goes with the test.
+struct Remove(std::path::PathBuf);
+
+impl Drop for Remove {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).expect("the copy can be removed");
+    }
 }
