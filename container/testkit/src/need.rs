@@ -24,6 +24,8 @@ pub enum Need {
     MountNamespace,
     /// The calling user may make a network namespace without a user namespace.
     NetNamespace,
+    /// A writable cgroup hierarchy of this controller, of whichever version. What v1 calls `freezer`, every group of v2 has.
+    Cgroup(&'static str),
     /// A writable cgroup v1 hierarchy of this controller.
     CgroupV1(&'static str),
     /// A writable cgroup v2 hierarchy that offers this controller.
@@ -47,6 +49,7 @@ pub enum Need {
 impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Cgroup(name) => write!(f, "Cgroup({name})"),
             Self::CgroupV1(name) => write!(f, "CgroupV1({name})"),
             Self::CgroupV2(name) => write!(f, "CgroupV2({name})"),
             Self::Program(name) => write!(f, "Program({name})"),
@@ -68,6 +71,7 @@ impl Need {
             Self::NetNamespace => {
                 (may_unshare(CloneFlags::CLONE_NEWNET), "may not make a network namespace".to_owned())
             }
+            Self::Cgroup(name) => (has_either(name), format!("no writable cgroup hierarchy of {name}")),
             Self::CgroupV1(name) => (has_v1(name), format!("no writable cgroup v1 hierarchy of {name}")),
             Self::CgroupV2(name) => (has_v2(Some(name)), format!("no writable cgroup v2 hierarchy with {name}")),
             Self::Unified => (has_v2(None), "no writable cgroup v2 hierarchy".to_owned()),
@@ -130,7 +134,15 @@ pub fn skip_reason(test: &str, need: Need) -> Option<String> {
 fn promises(list: &str, need: Need) -> bool {
     let name = need.to_string();
     let family = name.split('(').next().unwrap_or_default();
-    list.split(',').map(str::trim).any(|entry| entry == name || entry == family)
+    let mut entries = list.split(',').map(str::trim);
+    match need {
+        // A promise of either version is one.
+        Need::Cgroup(controller) => ["Cgroup", "CgroupV1", "CgroupV2"].iter().any(|family| {
+            let exact = format!("{family}({controller})");
+            entries.clone().any(|entry| entry == *family || entry == exact)
+        }),
+        _ => entries.any(|entry| entry == name || entry == family),
+    }
 }
 
 /// Finds an executable file by the search path of the environment.
@@ -212,6 +224,10 @@ fn has_v2(controller: Option<&str>) -> bool {
     hierarchies().iter().any(|each| each.kind == "cgroup2" && offers(each) && writable(&each.mount_point))
 }
 
+fn has_either(controller: &'static str) -> bool {
+    has_v1(controller) || has_v2((controller != "freezer").then_some(controller))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,6 +241,7 @@ mod tests {
 
     #[test]
     fn a_made_up_controller_is_missed() {
+        assert!(Need::Cgroup("bananas").missing().is_some());
         assert!(Need::CgroupV1("bananas").missing().is_some());
         assert!(Need::CgroupV2("bananas").missing().is_some());
     }
@@ -237,6 +254,9 @@ mod tests {
         assert!(!promises(list, Need::CgroupV1("memory")));
         assert!(promises(list, Need::Program("anything")));
         assert!(!promises(list, Need::Overlay));
+        assert!(promises(list, Need::Cgroup("pids")));
+        assert!(!promises(list, Need::Cgroup("memory")));
+        assert!(promises("CgroupV2(memory)", Need::Cgroup("memory")));
     }
 
     #[test]
