@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use keelbox_cgroups::Hierarchy;
+use keelbox_cgroups::{Hierarchy, Limits};
 use keelbox_image_spec::Unpacked;
 use keelbox_namespaces::{Kind, NamespaceSet};
 use oci_spec::runtime as oci;
@@ -62,6 +62,9 @@ impl Built {
         let filter = filter(&spec)?;
         // Without a pid namespace of its own, only a control group knows all that belongs to the container when it is to end.
         spec.grouped |= host.privileged && !run_alone(&spec);
+        if !spec.grouped && spec.limits == spec.limits.clone().best_effort() && !crate::control_group::possible(&spec.limits)? {
+            spec.limits = Limits::new();
+        }
         let grouped = spec.grouped || !spec.limits.is_empty();
         let hierarchy = if grouped { Some(hierarchy()?) } else { None };
         let seated = hierarchy.as_ref().is_some_and(|hierarchy| !hierarchy.legacy().is_empty());

@@ -66,6 +66,17 @@ impl ControlGroup {
     }
 }
 
+/// Whether a group with `limits` can be made here at all: for limits that the caller does not insist on. It is tried, since who
+/// may make groups is a question of owners, modes and read-only mounts in every hierarchy.
+pub(crate) fn possible(limits: &Limits) -> Result<bool> {
+    let name = format!("keelbox-try-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+    match Group::create_owned(&name, limits).map_err(cannot) {
+        Ok(group) => group.delete().map(|()| true).map_err(cannot),
+        Err(error) if error.kind() == ErrorKind::Limit => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 impl Drop for ControlGroup {
     fn drop(&mut self) {
         // A thread that still sits in the group would keep it from being removed by the group's own drop, which comes next.

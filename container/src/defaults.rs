@@ -73,6 +73,8 @@ fn harden(spec: &mut Spec) {
     spec.oci.set_root(Some(root));
     if spec.limits.is_empty() {
         spec.limits = spec.limits.clone().pids(256).best_effort();
+    } else if spec.limits.values().pids.is_none() {
+        spec.limits = spec.limits.clone().pids(256);
     }
 }
 

@@ -228,6 +228,7 @@ fn plan(site: &Site<'_>, process: &oci::Process, terminal: Option<Terminal>, str
         filter: inside.filter.clone(),
         dies: Some(9),
         waits_for_parent: false,
+        user_namespace: inside.kinds.contains(keelbox_namespaces::Kind::User),
     };
     steps.extend(terminal_steps(&program, 0));
     steps.extend(last_steps(&program, &inside.host)?);

@@ -318,6 +318,7 @@ impl Run<'_> {
             process.set_args(Some(args.clone()));
         }
         for (name, value) in &self.env {
+            crate::check::variable(name)?;
             crate::plan::set_variable(&mut process, name, value);
         }
         process

@@ -16,6 +16,7 @@ pub(crate) fn refused(error: keelbox_namespaces::Error) -> Error {
     let kind = match error.kind() {
         keelbox_namespaces::ErrorKind::Unsupported => ErrorKind::Unsupported,
         keelbox_namespaces::ErrorKind::NotFound => ErrorKind::NotFound,
+        keelbox_namespaces::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
         _ => ErrorKind::Invalid,
     };
     Error::from_part(kind, "cannot set up the namespaces", error)

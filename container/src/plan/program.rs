@@ -24,6 +24,9 @@ pub(crate) struct Program<'a> {
     pub(crate) dies: Option<u32>,
     /// A step that waits until the thread which cloned the stage has ended.
     pub(crate) waits_for_parent: bool,
+    /// Whether it is in a user namespace that is not the caller's, where every capability is in the bounding set again
+    /// (user_namespaces(7)).
+    pub(crate) user_namespace: bool,
 }
 
 /// A system call filter, compiled.
@@ -51,7 +54,9 @@ pub(crate) fn last_steps(program: &Program<'_>, host: &Host) -> Result<Vec<Owned
     steps.push(Step::Umask { mask: process.user().umask().unwrap_or(0o022) });
     steps.push(Step::WorkingDirectory { path: text(process.cwd()), create: 0 });
     let sets = Sets::of(process, host);
-    steps.push(Step::Bounding { keep: sets.bounding | !host.bounding });
+    // What the caller has not got needs no dropping, for which it may lack the privilege.
+    let absent = if program.user_namespace { 0 } else { !host.bounding };
+    steps.push(Step::Bounding { keep: sets.bounding | absent });
     let filter = program.filter.as_ref().map(|filter| Step::Seccomp { flags: filter.flags, filter: filter.bytes.clone() });
     if !no_new_privileges {
         steps.extend(filter.clone());

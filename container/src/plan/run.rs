@@ -84,6 +84,7 @@ pub(crate) fn run_with(
         filter: built.filter.clone(),
         dies: (!spec.detached).then_some(9),
         waits_for_parent: built.seated,
+        user_namespace: spec.oci.linux().as_ref().is_some_and(|linux| has(linux, Kind::User)),
     };
     let mut steps = first_steps(process);
     steps.extend(namespaces.steps().iter().cloned());
