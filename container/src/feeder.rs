@@ -26,7 +26,8 @@ impl Feeder {
         let (called, leash) = io::pipe().map_err(cannot)?;
         // A program that does not read all of its input is none of our business.
         let work = move || drop(feed(&bytes, pipe, &called));
-        let thread = thread::Builder::new().name("keelbox-stdin".into()).stack_size(64 * 1024).spawn(work).map_err(cannot)?;
+        let thread =
+            thread::Builder::new().name("keelbox-stdin".into()).stack_size(64 * 1024).spawn(work).map_err(cannot)?;
         Ok(Self { leash: Some(leash), thread: Some(thread) })
     }
 }
@@ -41,7 +42,8 @@ impl Drop for Feeder {
 
 fn feed(mut bytes: &[u8], mut pipe: PipeWriter, called: &PipeReader) -> io::Result<()> {
     while !bytes.is_empty() {
-        let mut polled = [PollFd::new(pipe.as_fd(), PollFlags::POLLOUT), PollFd::new(called.as_fd(), PollFlags::POLLIN)];
+        let mut polled =
+            [PollFd::new(pipe.as_fd(), PollFlags::POLLOUT), PollFd::new(called.as_fd(), PollFlags::POLLIN)];
         match poll(&mut polled, PollTimeout::NONE) {
             Err(nix::errno::Errno::EINTR) => continue,
             answer => answer?,

@@ -123,7 +123,8 @@ fn answer(out: &keelbox::Output) -> String {
 fn table(profile: Profile, user: &str) -> testkit::Result<String> {
     let root = testkit::probe_root()?;
     let mut text = format!("# {profile:?}, user {user}\n");
-    let template = Container::from_rootfs(root.path()).profile(profile).user(user).args(["/probe", "true"]).template()?;
+    let template =
+        Container::from_rootfs(root.path()).profile(profile).user(user).args(["/probe", "true"]).template()?;
     for (name, call) in ATTEMPTS {
         let args = ["/probe", "syscall"].into_iter().chain(call.split(' '));
         writeln!(text, "{name}: {}", answer(&template.args(args).output()?))?;
@@ -169,7 +170,11 @@ fn privileges_are_what_the_profile_says() -> testkit::Result {
         (Profile::Hostile, "0", NONE, NONE),
         (Profile::Hostile, "1000", NONE, NONE),
     ] {
-        let out = Container::from_rootfs(root.path()).profile(profile).user(user).args(["/probe", "cat", "/proc/self/status"]).output()?;
+        let out = Container::from_rootfs(root.path())
+            .profile(profile)
+            .user(user)
+            .args(["/probe", "cat", "/proc/self/status"])
+            .output()?;
         let text = out.text();
         let what = format!("{profile:?} as {user}");
         for (key, expected) in [
@@ -187,8 +192,14 @@ fn privileges_are_what_the_profile_says() -> testkit::Result {
         assert_eq!(common::value(&text, "SigBlk:"), NONE, "{what}");
     }
     // What is added is there, and is not inheritable for root.
-    let out = Container::from_rootfs(root.path()).profile(Profile::Hostile).capability("net_bind_service").args(["/probe", "caps"]).output()?;
-    for (key, expected) in [("CapEff:", "0000000000000400"), ("CapBnd:", "0000000000000400"), ("CapInh:", NONE), ("CapAmb:", NONE)] {
+    let out = Container::from_rootfs(root.path())
+        .profile(Profile::Hostile)
+        .capability("net_bind_service")
+        .args(["/probe", "caps"])
+        .output()?;
+    for (key, expected) in
+        [("CapEff:", "0000000000000400"), ("CapBnd:", "0000000000000400"), ("CapInh:", NONE), ("CapAmb:", NONE)]
+    {
         assert_eq!(common::value(&out.text(), key), expected, "{key}");
     }
     Ok(())
@@ -202,7 +213,11 @@ fn a_set_user_id_program_gains_nothing() -> testkit::Result {
     std::fs::set_permissions(root.path().join("bin/su"), std::fs::Permissions::from_mode(0o6755))?;
     let run = |profile| Container::from_rootfs(root.path()).profile(profile).user("1000:1000").args(["/bin/su", "id"]);
     for profile in [Profile::Ordinary, Profile::Hostile] {
-        assert_eq!(run(profile).output()?.text(), "uid 1000 1000 1000\ngid 1000 1000 1000\ngroups \n".replace("groups \n", "groups\n"), "{profile:?}");
+        assert_eq!(
+            run(profile).output()?.text(),
+            "uid 1000 1000 1000\ngid 1000 1000 1000\ngroups \n".replace("groups \n", "groups\n"),
+            "{profile:?}"
+        );
     }
     // Where it was asked for, it does gain; so the rows above say something.
     let out = run(Profile::Ordinary).new_privileges().output()?;
@@ -221,7 +236,8 @@ fn nothing_of_the_host_is_within_reach() -> testkit::Result {
         let args = ["/probe", "escape"].into_iter().map(str::to_owned).chain(paths.iter().cloned());
         let out = Container::from_rootfs(root.path()).profile(profile).args(args).output()?;
         assert_eq!(out.text(), "contained\n", "{profile:?}");
-        let process = Container::from_rootfs(root.path()).profile(profile).args(["/probe", "sleep", "60000"]).spawn()?;
+        let process =
+            Container::from_rootfs(root.path()).profile(profile).args(["/probe", "sleep", "60000"]).spawn()?;
         let args = ["/probe", "escape"].into_iter().map(str::to_owned).chain(paths.iter().cloned());
         assert_eq!(process.exec(args).output()?.text(), "contained\n", "{profile:?}");
     }
@@ -286,7 +302,8 @@ fn the_program_that_runs_it_is_out_of_reach() -> testkit::Result {
         }
     }
     let writes = "for exe in /proc/[0-9]*/exe; do : 2>/dev/null > $exe && echo wrote $exe; done; true";
-    let process = Container::from_rootfs(root.path()).profile(Profile::Trusted).args(["/probe", "sleep", "60000"]).spawn()?;
+    let process =
+        Container::from_rootfs(root.path()).profile(Profile::Trusted).args(["/probe", "sleep", "60000"]).spawn()?;
     for _ in 0..20 {
         let out = process.exec(["sh", "-c", writes]).output()?;
         assert_eq!(out.text(), "");

@@ -12,12 +12,15 @@ fn text(container: Container, root: &std::path::Path) -> testkit::Result<String>
     let plan = container.build()?.plan()?;
     let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
     let text = plan.to_string().replace(&root.display().to_string(), "/ROOT");
-    let text = if user.is_root() { text } else { text.replace(&user.to_string(), "USER").replace(&group.to_string(), "USER") };
+    let text =
+        if user.is_root() { text } else { text.replace(&user.to_string(), "USER").replace(&group.to_string(), "USER") };
     let lines = text.lines().map(|line| match line {
         // Filters differ between processors; their verdicts have tests of their own, and so have the capabilities.
         line if line.contains("seccomp filter of ") => line.split(" of ").next().unwrap_or(line),
         line if line.contains("from the bounding set") => line.split("drop").next().unwrap_or(line),
-        line if line.contains("set the capabilities to") && line.contains("sys_admin") => line.split(" to ").next().unwrap_or(line),
+        line if line.contains("set the capabilities to") && line.contains("sys_admin") => {
+            line.split(" to ").next().unwrap_or(line)
+        }
         line => line,
     });
     Ok(lines.map(|line| line.to_owned() + "\n").collect())
@@ -100,10 +103,19 @@ fn the_plan_is_what_an_error_counts_in() -> testkit::Result {
     let built = Container::from_rootfs(root.path()).args(["/probe"]).current_dir("/missing").build()?;
     let plan = built.plan()?;
     let report = built.spawn().expect_err("no such directory").report();
-    let number: usize = report.split("step ").nth(1).and_then(|rest| rest.split(' ').next()).ok_or("a step")?.parse()?;
-    let line = plan.to_string().lines().find(|line| line.trim_start().starts_with(&format!("{number}. "))).ok_or("its line")?.to_owned();
+    let number: usize =
+        report.split("step ").nth(1).and_then(|rest| rest.split(' ').next()).ok_or("a step")?.parse()?;
+    let line = plan
+        .to_string()
+        .lines()
+        .find(|line| line.trim_start().starts_with(&format!("{number}. ")))
+        .ok_or("its line")?
+        .to_owned();
     let step = line.split_once(". ").ok_or("a number")?.1;
-    assert!(report.starts_with(&format!("cannot {step} (step {number} of {})", plan.steps().len())), "{report}\n{line}");
+    assert!(
+        report.starts_with(&format!("cannot {step} (step {number} of {})", plan.steps().len())),
+        "{report}\n{line}"
+    );
     Ok(())
 }
 

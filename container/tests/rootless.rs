@@ -9,7 +9,8 @@ use common::Small;
 use keelbox::{Container, ErrorKind, Limits, MIB, Profile, Reason, Signal, Stdio, Terminal};
 use keelbox_testkit::{self as testkit, HostCanary, LeakCheck, as_user, require};
 
-const CONFIG: &str = r#""Env":["PATH=/bin","FROM=image"],"Cmd":["sh","-c","echo hi from $FROM"],"WorkingDir":"/made/here""#;
+const CONFIG: &str =
+    r#""Env":["PATH=/bin","FROM=image"],"Cmd":["sh","-c","echo hi from $FROM"],"WorkingDir":"/made/here""#;
 
 #[test]
 fn commands_in_a_root_file_system_and_in_an_image() -> testkit::Result {
@@ -35,8 +36,14 @@ fn limits_are_errors_and_best_effort_goes_on() -> testkit::Result {
     let root = testkit::probe_root()?;
     let run = || Container::from_rootfs(root.path()).args(["/probe", "true"]);
     // Where a group was delegated to this user, limits just work.
-    let delegated = keelbox::crates::cgroups::Group::create("keelbox-try", &Limits::new().pids(9)).map(|group| group.delete());
-    for (name, container) in [("memory", run().memory(64 * MIB)), ("pids", run().pids(32)), ("cpu", run().cpus(0.5)), ("group", run().control_group())] {
+    let delegated =
+        keelbox::crates::cgroups::Group::create("keelbox-try", &Limits::new().pids(9)).map(|group| group.delete());
+    for (name, container) in [
+        ("memory", run().memory(64 * MIB)),
+        ("pids", run().pids(32)),
+        ("cpu", run().cpus(0.5)),
+        ("group", run().control_group()),
+    ] {
         match container.status() {
             Ok(end) => assert!(delegated.is_ok() && end.success(), "{name}: {end:?}"),
             Err(error) => {
@@ -61,7 +68,11 @@ fn a_running_process_its_streams_and_further_programs() -> testkit::Result {
     as_user!();
     let root = common::root()?;
     let server = "trap 'exit 4' TERM; echo ready; while true; do sleep 0.05; done";
-    let mut web = Container::from_rootfs(root.path()).args(["sh", "-c", server]).hostname("box").stdout(Stdio::piped()).spawn()?;
+    let mut web = Container::from_rootfs(root.path())
+        .args(["sh", "-c", server])
+        .hostname("box")
+        .stdout(Stdio::piped())
+        .spawn()?;
     let mut line = String::new();
     BufReader::new(web.stdout.take().expect("piped")).read_line(&mut line)?;
     assert_eq!(line, "ready\n");
@@ -96,7 +107,8 @@ fn a_terminal_and_files_in_and_out() -> testkit::Result {
     assert_eq!(text, "24 80\r\n/dev/pts/0\r\n");
     let host = tempfile::tempdir()?;
     std::fs::write(host.path().join("there"), "shared\n")?;
-    let script = "cat /work/in /data/there; echo out > /work/out; touch /data/no 2>/dev/null || echo read-only; rm /etc/group";
+    let script =
+        "cat /work/in /data/there; echo out > /work/out; touch /data/no 2>/dev/null || echo read-only; rm /etc/group";
     let out = small
         .container()?
         .file("/work/in", "in\n")
@@ -143,7 +155,9 @@ fn hostile_code_templates_and_nothing_left_behind() -> testkit::Result {
     let hostile = small.container()?.profile(Profile::Hostile);
     assert_eq!(hostile.clone().args(["probe", "escape", &secret]).output()?.text(), "contained\n");
     let out = hostile.args(["probe", "cat", "/proc/self/status"]).output()?;
-    for (key, value) in [("CapEff:", "0000000000000000"), ("CapBnd:", "0000000000000000"), ("NoNewPrivs:", "1"), ("Seccomp:", "2")] {
+    for (key, value) in
+        [("CapEff:", "0000000000000000"), ("CapBnd:", "0000000000000000"), ("NoNewPrivs:", "1"), ("Seccomp:", "2")]
+    {
         assert_eq!(common::value(&out.text(), key), value, "{key}");
     }
     small.container()?.template()?.run().output()?;
@@ -153,7 +167,13 @@ fn hostile_code_templates_and_nothing_left_behind() -> testkit::Result {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..5 {
-                    let out = template.args(["sh", "-c", "ls /made-by-another 2>&1 | wc -l; touch /made-by-another; ls /made-by-another"]).output();
+                    let out = template
+                        .args([
+                            "sh",
+                            "-c",
+                            "ls /made-by-another 2>&1 | wc -l; touch /made-by-another; ls /made-by-another",
+                        ])
+                        .output();
                     assert_eq!(out.expect("it runs").text(), "1\n/made-by-another\n");
                 }
             });
@@ -173,7 +193,8 @@ fn a_bundle_for_other_runtimes() -> testkit::Result {
     as_user!();
     let root = common::root()?;
     let directory = tempfile::tempdir()?;
-    let container = Container::from_rootfs(root.path()).hostname("box").args(["sh", "-c", "hostname; id -u"]).build()?;
+    let container =
+        Container::from_rootfs(root.path()).hostname("box").args(["sh", "-c", "hostname; id -u"]).build()?;
     container.write_bundle(directory.path())?;
     let out = Container::from_bundle(directory.path())?.output()?;
     assert_eq!(out.text(), "box\n0\n");
@@ -189,7 +210,10 @@ fn what_root_alone_may_do_is_refused_with_a_reason() -> testkit::Result {
     let run = || Container::from_rootfs(root.path()).args(["/probe", "true"]);
     let error = run().share(keelbox::Kind::User).status().expect_err("no privilege");
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error:?}");
-    assert!(error.report().len() > "cannot clone into new namespaces: Operation not permitted".len(), "no hint: {error:?}");
+    assert!(
+        error.report().len() > "cannot clone into new namespaces: Operation not permitted".len(),
+        "no hint: {error:?}"
+    );
     let error = run().oom_score_adj(-1000).status().expect_err("no privilege");
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error:?}");
     Ok(())
