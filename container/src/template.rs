@@ -292,7 +292,7 @@ impl Run<'_> {
         let core = &self.template.0.core;
         if core.built.spec.keep_changes {
             let mut built = core.built.clone();
-            built.spec.oci.set_process(Some(self.process()));
+            built.spec.oci.set_process(Some(self.process()?));
             return built.output_with(stdio, None, &[]);
         }
         let mut process = self.start(stdio)?;
@@ -303,7 +303,7 @@ impl Run<'_> {
     fn start(&self, stdio: [Stdio; 3]) -> Result<Process> {
         let inner = &self.template.0;
         if let Some(waiting) = inner.waiting() {
-            if let Some(process) = inner.core.go(waiting, &self.process(), &stdio)? {
+            if let Some(process) = inner.core.go(waiting, &self.process()?, &stdio)? {
                 return Ok(process);
             }
         }
@@ -312,7 +312,7 @@ impl Run<'_> {
     }
 
     /// The program of this run.
-    fn process(&self) -> oci::Process {
+    fn process(&self) -> Result<oci::Process> {
         let mut process = self.template.0.core.built.spec.oci.process().clone().unwrap_or_default();
         if let Some(args) = &self.args {
             process.set_args(Some(args.clone()));
@@ -321,7 +321,7 @@ impl Run<'_> {
             crate::check::variable(name)?;
             crate::plan::set_variable(&mut process, name, value);
         }
-        process
+        Ok(process)
     }
 
     /// The template's plan, with this run's command line and environment in its last step.
@@ -334,7 +334,7 @@ impl Run<'_> {
         }
         let mut plan = (*plan).clone();
         if let Some(last) = plan.steps.last_mut() {
-            *last = crate::plan::execution(&self.process())?;
+            *last = crate::plan::execution(&self.process()?)?;
         }
         Ok(Arc::new(plan))
     }
