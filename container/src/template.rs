@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use keelbox_launch::{OwnedStep, Slot, Step, Wait};
+use keelbox_launch::{Errno, OwnedStep, Slot, Step, Wait};
 use keelbox_mounts::{Held, SlotAllocator};
 use oci_spec::runtime as oci;
 
@@ -202,9 +202,12 @@ fn prepare(built: &Built) -> Result<Option<(Vec<OwnedFd>, Held)>> {
     let cannot = |error| Error::from_part(ErrorKind::Invalid, "cannot plan the template", error);
     let template = root_plan(&built.spec, None)?.template(&mut slots).map_err(cannot)?;
     let keep: Vec<Slot> = template.held.used().collect();
-    let trees = keelbox_launch::prepare(&template.steps, &[], &keep)
-        .map_err(|failure| crate::plan::step_error(&template.steps, failure))?;
-    Ok(can_be_copied(&trees).then_some((trees, template.held)))
+    match keelbox_launch::prepare(&template.steps, &[], &keep) {
+        Ok(trees) => Ok(can_be_copied(&trees).then_some((trees, template.held))),
+        // Before Linux 6.15 nothing can be taken from a tree that has no place. If it is something else, each run meets it too.
+        Err(failure) if matches!(failure.errno, Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => Ok(None),
+        Err(failure) => Err(crate::plan::step_error(&template.steps, failure)),
+    }
 }
 
 /// Copies of trees that are attached nowhere need Linux 6.15.
@@ -302,10 +305,10 @@ impl Run<'_> {
 
     fn start(&self, stdio: [Stdio; 3]) -> Result<Process> {
         let inner = &self.template.0;
-        if let Some(waiting) = inner.waiting() {
-            if let Some(process) = inner.core.go(waiting, &self.process()?, &stdio)? {
-                return Ok(process);
-            }
+        if let Some(waiting) = inner.waiting()
+            && let Some(process) = inner.core.go(waiting, &self.process()?, &stdio)?
+        {
+            return Ok(process);
         }
         let plan = self.plan(&stdio)?;
         inner.core.built.start(stdio, Some(&plan), &inner.core.trees).map(|(process, _)| process)
