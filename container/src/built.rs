@@ -62,14 +62,20 @@ impl Built {
         let filter = filter(&spec)?;
         // Without a pid namespace of its own, only a control group knows all that belongs to the container when it is to end.
         spec.grouped |= host.privileged && !run_alone(&spec);
-        if !spec.grouped && spec.limits == spec.limits.clone().best_effort() && !crate::control_group::possible(&spec.limits)? {
+        if !spec.grouped
+            && spec.limits == spec.limits.clone().best_effort()
+            && !crate::control_group::possible(&spec.limits)?
+        {
             spec.limits = Limits::new();
         }
         let grouped = spec.grouped || !spec.limits.is_empty();
         let hierarchy = if grouped { Some(hierarchy()?) } else { None };
         let seated = hierarchy.as_ref().is_some_and(|hierarchy| !hierarchy.legacy().is_empty());
         if seated && spec.limits.values().pids == Some(1) {
-            let error = Error::new(ErrorKind::Limit, "cannot limit pids to 1 on cgroup v1, where the thread that clones is counted too");
+            let error = Error::new(
+                ErrorKind::Limit,
+                "cannot limit pids to 1 on cgroup v1, where the thread that clones is counted too",
+            );
             return Err(error.with_hint("2 is the least"));
         }
         Ok(Self { spec, host, filter, seated, hierarchy })
@@ -138,7 +144,12 @@ impl Built {
         Template::new(self)
     }
 
-    pub(crate) fn output_with(&self, stdio: [Stdio; 3], plan: Option<&Plan>, trees: &[std::os::fd::OwnedFd]) -> Result<Output> {
+    pub(crate) fn output_with(
+        &self,
+        stdio: [Stdio; 3],
+        plan: Option<&Plan>,
+        trees: &[std::os::fd::OwnedFd],
+    ) -> Result<Output> {
         let (mut process, kept) = self.start(stdio, plan, trees)?;
         let (status, stdout, stderr) = collect(&mut process)?;
         let changes = kept.map(Changes::new);

@@ -18,7 +18,8 @@ pub(crate) const LAYERS: &str = "dev.keelbox.layers";
 
 pub(crate) fn read(path: &Path) -> Result<Container> {
     let bundle = Bundle::open(path).map_err(|error| refused(path, error))?;
-    let serious = bundle.check().into_iter().find(|problem| problem.severity() == keelbox_runtime_spec::Severity::Error);
+    let serious =
+        bundle.check().into_iter().find(|problem| problem.severity() == keelbox_runtime_spec::Severity::Error);
     if let Some(problem) = serious {
         return Err(Error::new(ErrorKind::Invalid, format!("the bundle {} is not valid: {problem}", path.display())));
     }
@@ -62,7 +63,8 @@ pub(crate) fn write(built: &Built, path: &Path) -> Result<()> {
     let mut config = Config::new();
     let edited = config.edit(|spec| *spec = oci);
     edited.map_err(|error| refused(path, error))?;
-    std::fs::create_dir_all(path).map_err(|error| Error::os(format!("cannot make the bundle {}", path.display()), error))?;
+    std::fs::create_dir_all(path)
+        .map_err(|error| Error::os(format!("cannot make the bundle {}", path.display()), error))?;
     Bundle::write(path, &config).map_err(|error| refused(path, error))
 }
 
@@ -80,7 +82,9 @@ fn surroundings(spec: &Spec, oci: &mut oci::Spec) {
     mounts.extend(own);
     oci.set_mounts(Some(mounts));
     if let Some(linux) = oci.linux_mut() {
-        let with = |usual: &[&str], own: &[String]| Some(usual.iter().map(|path| (*path).to_owned()).chain(own.iter().cloned()).collect());
+        let with = |usual: &[&str], own: &[String]| {
+            Some(usual.iter().map(|path| (*path).to_owned()).chain(own.iter().cloned()).collect())
+        };
         linux.set_masked_paths(with(defaults.masked_paths(), &spec.masked));
         linux.set_readonly_paths(with(defaults.read_only_paths(), &[]));
     }

@@ -114,7 +114,8 @@ impl Changes {
         let mut pending = vec![PathBuf::new()];
         while let Some(directory) = pending.pop() {
             let cannot = |error| Error::os(format!("cannot list the changes in /{}", directory.display()), error);
-            let mut entries: Vec<_> = fs::read_dir(upper.join(&directory)).map_err(cannot)?.collect::<Result<_, _>>().map_err(cannot)?;
+            let mut entries: Vec<_> =
+                fs::read_dir(upper.join(&directory)).map_err(cannot)?.collect::<Result<_, _>>().map_err(cannot)?;
             entries.sort_by_key(fs::DirEntry::file_name);
             for entry in entries {
                 let inside = directory.join(entry.file_name());
@@ -143,10 +144,13 @@ fn kind(path: &Path, metadata: &fs::Metadata) -> ChangeKind {
     }
     let opaque = |name: &std::ffi::CStr| {
         let (directory, mut value) = (fs::File::open(path).ok()?, [0u8; 4]);
-        let length = keelbox_launch::sys::xattr::fgetxattr(std::os::fd::AsFd::as_fd(&directory), name, &mut value).ok()?;
+        let length =
+            keelbox_launch::sys::xattr::fgetxattr(std::os::fd::AsFd::as_fd(&directory), name, &mut value).ok()?;
         value.get(..length).map(<[u8]>::to_vec)
     };
     let replaced = metadata.is_dir()
-        && [c"trusted.overlay.opaque", c"user.overlay.opaque"].iter().any(|name| opaque(name).is_some_and(|value| value == b"y"));
+        && [c"trusted.overlay.opaque", c"user.overlay.opaque"]
+            .iter()
+            .any(|name| opaque(name).is_some_and(|value| value == b"y"));
     if replaced { ChangeKind::Replaced } else { ChangeKind::Written }
 }

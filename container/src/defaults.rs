@@ -92,7 +92,10 @@ fn namespaces(spec: &mut Spec, host: &Host) -> Result<()> {
         _ => spec.joined.clone(),
     };
     if let Some((kind, _)) = joined.iter().find(|(kind, _)| spec.shared.contains(kind)) {
-        return Err(Error::new(ErrorKind::Invalid, format!("the {kind} namespace is both shared with the host and joined")));
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!("the {kind} namespace is both shared with the host and joined"),
+        ));
     }
     wanted.retain(|kind| !spec.shared.contains(kind) && !joined.iter().any(|(other, _)| other == kind));
     wanted.dedup();
@@ -111,9 +114,12 @@ fn namespaces(spec: &mut Spec, host: &Host) -> Result<()> {
 
 /// An ordinary user's only id appears inside as the user that the program runs as.
 fn identity(spec: &mut Spec, host: &Host) -> Result<()> {
-    let new_user = spec.linux().namespaces().iter().flatten().any(|namespace| {
-        namespace_kind(namespace.typ()) == Kind::User && namespace.path().is_none()
-    });
+    let new_user = spec
+        .linux()
+        .namespaces()
+        .iter()
+        .flatten()
+        .any(|namespace| namespace_kind(namespace.typ()) == Kind::User && namespace.path().is_none());
     if !new_user || host.caller.may_map() || spec.linux().uid_mappings().is_some() {
         return Ok(());
     }
@@ -131,7 +137,8 @@ fn capabilities(spec: &mut Spec, host: &Host) {
     if spec.process().capabilities().is_some() {
         return;
     }
-    let user_namespace = spec.linux().namespaces().iter().flatten().any(|namespace| namespace_kind(namespace.typ()) == Kind::User);
+    let user_namespace =
+        spec.linux().namespaces().iter().flatten().any(|namespace| namespace_kind(namespace.typ()) == Kind::User);
     let available = if user_namespace { ALL } else { host.bounding };
     let base = match spec.profile {
         _ if spec.drop_capabilities => 0,

@@ -68,7 +68,11 @@ impl Error {
     }
 
     /// An error of another crate of the family.
-    pub(crate) fn from_part(kind: ErrorKind, attempt: impl Into<String>, source: impl StdError + Send + Sync + 'static) -> Self {
+    pub(crate) fn from_part(
+        kind: ErrorKind,
+        attempt: impl Into<String>,
+        source: impl StdError + Send + Sync + 'static,
+    ) -> Self {
         Self { kind, attempt: attempt.into(), hint: None, source: Some(Box::new(source)) }
     }
 

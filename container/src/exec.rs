@@ -21,7 +21,7 @@ use crate::output::{Output, collect};
 use crate::plan::{Filter, Plan, Program, Streams, first_steps, last_steps, terminal_steps};
 use crate::process::Process;
 use crate::start::{Start, start};
-use crate::stdio::Stdio;
+use crate::stdio::{Stdio, stream_setters};
 use crate::terminal::Terminal;
 
 /// What a further program in a container needs to know of it.
@@ -103,23 +103,7 @@ impl<'p> Exec<'p> {
         self
     }
 
-    /// Standard input. Default: inherited; `/dev/null` for [`output`](Self::output).
-    pub fn stdin(mut self, stream: impl Into<Stdio>) -> Self {
-        self.stdio[0] = Some(stream.into());
-        self
-    }
-
-    /// Standard output. Default: inherited; captured by [`output`](Self::output).
-    pub fn stdout(mut self, stream: impl Into<Stdio>) -> Self {
-        self.stdio[1] = Some(stream.into());
-        self
-    }
-
-    /// Standard error. Default: inherited; captured by [`output`](Self::output).
-    pub fn stderr(mut self, stream: impl Into<Stdio>) -> Self {
-        self.stdio[2] = Some(stream.into());
-        self
-    }
+    stream_setters!(exec => exec.stdio, "inherited; for [`output`](Self::output), `/dev/null` and captured.");
 
     /// Gives the program a terminal of this size. Default: none.
     pub fn terminal(mut self, terminal: Terminal) -> Self {
@@ -200,7 +184,8 @@ impl<'p> Exec<'p> {
 fn awake(site: &Site<'_>) -> Result<()> {
     let frozen = site.group.as_ref().map_or(Ok(false), |group| group.is_frozen()).map_err(cannot)?;
     match frozen {
-        true => Err(Error::new(ErrorKind::State, "cannot execute in the container: it is paused").with_hint("resume() it first")),
+        true => Err(Error::new(ErrorKind::State, "cannot execute in the container: it is paused")
+            .with_hint("resume() it first")),
         false => Ok(()),
     }
 }

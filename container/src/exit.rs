@@ -68,7 +68,8 @@ impl ExitStatus {
 
     /// From a wait status, where nothing else is known any more.
     pub(crate) fn from_raw(raw: i32) -> Self {
-        let reason = if raw & 0x7f == 0 { Reason::Exited(raw >> 8 & 0xff) } else { Reason::Signaled(Signal::new(raw & 0x7f)) };
+        let reason =
+            if raw & 0x7f == 0 { Reason::Exited(raw >> 8 & 0xff) } else { Reason::Signaled(Signal::new(raw & 0x7f)) };
         Self { reason, raw, usage: Usage::default() }
     }
 

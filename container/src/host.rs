@@ -46,7 +46,9 @@ pub(crate) fn shown_cgroups(hierarchy: &Hierarchy, namespace: bool) -> Vec<keelb
     let alone = hierarchy.legacy().is_empty();
     let unified = hierarchy.unified().map(|mount| (if alone { Shown::unified() } else { Shown::hybrid() }, mount));
     let shown = legacy.chain(unified);
-    shown.map(|(shown, mount)| if namespace { shown } else { shown.own(mount.own().unwrap_or(mount.mount_point())) }).collect()
+    shown
+        .map(|(shown, mount)| if namespace { shown } else { shown.own(mount.own().unwrap_or(mount.mount_point())) })
+        .collect()
 }
 
 /// The control groups of this machine.

@@ -59,7 +59,9 @@ fn memory_limits(mut limits: Limits, memory: &oci::LinuxMemory) -> Result<Limits
     limits = match (memory.swap(), memory.limit()) {
         (Some(swap), _) if swap < 0 => limits.swap(UNLIMITED),
         (Some(both), Some(limit)) if both >= limit => limits.swap(bytes(both - limit)),
-        (Some(_), _) => return Err(Error::new(ErrorKind::Invalid, "linux.resources.memory.swap is less than the memory limit")),
+        (Some(_), _) => {
+            return Err(Error::new(ErrorKind::Invalid, "linux.resources.memory.swap is less than the memory limit"));
+        }
         (None, _) => limits,
     };
     if let Some(swappiness) = memory.swappiness() {
@@ -101,7 +103,9 @@ fn block_limits(mut limits: Limits, block: &oci::LinuxBlockIo) -> Result<Limits>
     if let Some(weight) = block.weight().filter(|weight| *weight > 0) {
         limits = limits.blkio_weight(weight.into());
     }
-    let number = |value: i64| u32::try_from(value).map_err(|_| Error::new(ErrorKind::Invalid, format!("{value} is no device number")));
+    let number = |value: i64| {
+        u32::try_from(value).map_err(|_| Error::new(ErrorKind::Invalid, format!("{value} is no device number")))
+    };
     for device in block.weight_device().iter().flatten() {
         let place = IoDevice::new(number(device.major())?, number(device.minor())?);
         if let Some(weight) = device.weight() {
@@ -143,7 +147,8 @@ pub(crate) fn to_oci(limits: &Limits) -> Option<oci::LinuxResources> {
     cpu.set_period(values.cpu_period.and_then(|period| u64::try_from(period.as_micros()).ok()));
     cpu.set_cpus(values.cpuset_cpus).set_mems(values.cpuset_mems);
     resources.set_cpu((cpu != oci::LinuxCpu::default()).then_some(cpu));
-    resources.set_pids(values.pids.and_then(|count| oci::LinuxPidsBuilder::default().limit(signed(count)).build().ok()));
+    resources
+        .set_pids(values.pids.and_then(|count| oci::LinuxPidsBuilder::default().limit(signed(count)).build().ok()));
     resources.set_unified((!values.unified.is_empty()).then(|| values.unified.into_iter().collect()));
     Some(resources)
 }

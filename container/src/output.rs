@@ -34,7 +34,8 @@ impl Output {
     ///
     /// [`ErrorKind::State`] if it was not.
     pub fn changes(&self) -> Result<&Changes> {
-        let lost = || Error::new(ErrorKind::State, "the changes are gone: the container was not told to keep_changes()");
+        let lost =
+            || Error::new(ErrorKind::State, "the changes are gone: the container was not told to keep_changes()");
         self.changes.as_ref().ok_or_else(lost)
     }
 }
@@ -85,7 +86,8 @@ fn drain(streams: &mut [Stream; 2], until: Option<Instant>) -> io::Result<bool> 
             return Ok(true);
         }
         let ready = {
-            let pipes: Vec<BorrowedFd<'_>> = streams.iter().filter_map(|stream| stream.pipe.as_ref()).map(AsFd::as_fd).collect();
+            let pipes: Vec<BorrowedFd<'_>> =
+                streams.iter().filter_map(|stream| stream.pipe.as_ref()).map(AsFd::as_fd).collect();
             poll::any_readable(&pipes, until)?
         };
         if !ready.contains(&true) {

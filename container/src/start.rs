@@ -46,7 +46,8 @@ impl Streams {
         let (errors, stderr) = stdio[2].output()?;
         let mut theirs: Vec<Descriptor> = [input, output, errors].into_iter().flatten().collect();
         for descriptor in more {
-            let nothing = || Error::new(ErrorKind::Invalid, "a further descriptor can be neither a new pipe nor inherited");
+            let nothing =
+                || Error::new(ErrorKind::Invalid, "a further descriptor can be neither a new pipe nor inherited");
             theirs.push(descriptor.output()?.0.ok_or_else(nothing)?);
         }
         Ok(Self { theirs, stdin, stdout, stderr })
@@ -66,7 +67,8 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Process> {
     let begun = Instant::now();
     let streams = Streams::open(&start.stdio, start.descriptors)?;
     let mut received = Received::default();
-    let talk = Talk { plan: start.plan, steps: &start.plan.steps, supervision: start.supervision, until: Until::Running };
+    let talk =
+        Talk { plan: start.plan, steps: &start.plan.steps, supervision: start.supervision, until: Until::Running };
     let started = launch(&talk, &streams.theirs, start.trees, &mut start.group, &mut received)?;
     finish(started, start, streams, received, begun)
 }

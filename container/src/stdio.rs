@@ -67,7 +67,8 @@ impl Stdio {
     pub(crate) fn input(&self) -> Result<(Option<Descriptor>, Option<PipeWriter>)> {
         match &self.0 {
             Kind::Piped | Kind::Bytes(_) => {
-                let (reader, writer) = io::pipe().map_err(|error| Error::os("cannot make a pipe for standard input", error))?;
+                let (reader, writer) =
+                    io::pipe().map_err(|error| Error::os("cannot make a pipe for standard input", error))?;
                 Ok((Some(Descriptor::Owned(reader.into())), Some(writer)))
             }
             other => Ok((other.descriptor()?, None)),
@@ -78,7 +79,8 @@ impl Stdio {
     pub(crate) fn output(&self) -> Result<(Option<Descriptor>, Option<PipeReader>)> {
         match &self.0 {
             Kind::Piped => {
-                let (reader, writer) = io::pipe().map_err(|error| Error::os("cannot make a pipe for the output", error))?;
+                let (reader, writer) =
+                    io::pipe().map_err(|error| Error::os("cannot make a pipe for the output", error))?;
                 Ok((Some(Descriptor::Owned(writer.into())), Some(reader)))
             }
             other => Ok((other.descriptor()?, None)),
@@ -98,6 +100,36 @@ impl Kind {
         })
     }
 }
+
+/// The three setters of standard streams, for everything that starts a program; `$streams` is where they are kept.
+macro_rules! stream_setters {
+    ($builder:ident => $streams:expr, $default:literal) => {
+        /// Standard input. Bytes and strings can be given too. Default:
+        #[doc = $default]
+        pub fn stdin(mut self, stream: impl Into<$crate::stdio::Stdio>) -> Self {
+            let $builder = &mut self;
+            $streams[0] = Some(stream.into());
+            self
+        }
+
+        /// Standard output. Default:
+        #[doc = $default]
+        pub fn stdout(mut self, stream: impl Into<$crate::stdio::Stdio>) -> Self {
+            let $builder = &mut self;
+            $streams[1] = Some(stream.into());
+            self
+        }
+
+        /// Standard error. Default:
+        #[doc = $default]
+        pub fn stderr(mut self, stream: impl Into<$crate::stdio::Stdio>) -> Self {
+            let $builder = &mut self;
+            $streams[2] = Some(stream.into());
+            self
+        }
+    };
+}
+pub(crate) use stream_setters;
 
 /// A descriptor that goes to the program.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use crate::plan::{Plan, Streams, root_plan, run_with};
 use crate::pool::{Pool, Waiting};
 use crate::process::Process;
 use crate::start::{Received, Start, Talk, Until, abandon, finish, launch};
-use crate::stdio::Stdio;
+use crate::stdio::{Stdio, stream_setters};
 
 /// A container prepared once, to be run often and side by side.
 ///
@@ -44,7 +44,9 @@ struct Inner {
 #[derive(Debug)]
 enum Pooling {
     /// Not yet, or not for this kind of container.
-    Off { runs: u32 },
+    Off {
+        runs: u32,
+    },
     On(Pool),
 }
 
@@ -192,9 +194,10 @@ impl Core {
 
 /// Makes the trees that runs share. Nothing where the kernel or the caller's privilege does not allow it: runs are whole then.
 fn prepare(built: &Built) -> Result<Option<(Vec<OwnedFd>, Held)>> {
-    let user_namespace = built.spec.oci.linux().as_ref().and_then(|linux| linux.namespaces().as_ref()).is_some_and(|list| {
-        list.iter().any(|namespace| crate::plan::namespace_kind(namespace.typ()) == keelbox_namespaces::Kind::User)
-    });
+    let user_namespace =
+        built.spec.oci.linux().as_ref().and_then(|linux| linux.namespaces().as_ref()).is_some_and(|list| {
+            list.iter().any(|namespace| crate::plan::namespace_kind(namespace.typ()) == keelbox_namespaces::Kind::User)
+        });
     if !built.host.privileged || user_namespace || built.spec.keep_changes {
         return Ok(None);
     }
@@ -249,23 +252,7 @@ impl Run<'_> {
         self
     }
 
-    /// Standard input. Default: the template's.
-    pub fn stdin(mut self, stream: impl Into<Stdio>) -> Self {
-        self.stdio[0] = Some(stream.into());
-        self
-    }
-
-    /// Standard output. Default: the template's.
-    pub fn stdout(mut self, stream: impl Into<Stdio>) -> Self {
-        self.stdio[1] = Some(stream.into());
-        self
-    }
-
-    /// Standard error. Default: the template's.
-    pub fn stderr(mut self, stream: impl Into<Stdio>) -> Self {
-        self.stdio[2] = Some(stream.into());
-        self
-    }
+    stream_setters!(run => run.stdio, "the template's.");
 
     /// Starts the program.
     ///

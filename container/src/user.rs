@@ -13,7 +13,12 @@ use crate::spec::RootSource;
 const MOST: u64 = 8 << 20;
 
 /// Looks `user` up in the image's layers or the root directory and sets the ids (and `HOME`, unless it is set) of `process`.
-pub(crate) fn resolve(user: &str, root: &RootSource, image: Option<&Unpacked>, process: &mut oci::Process) -> Result<()> {
+pub(crate) fn resolve(
+    user: &str,
+    root: &RootSource,
+    image: Option<&Unpacked>,
+    process: &mut oci::Process,
+) -> Result<()> {
     let read = |file: &str| match (root, image) {
         (_, Some(image)) => read_layers(image, file),
         (RootSource::Directory(directory), None) => read_in(directory, file),
@@ -30,7 +35,9 @@ pub(crate) fn resolve_in(pid: u32, user: &str, process: &mut oci::Process) -> Re
 }
 
 fn apply(text: &str, passwd: &[u8], group: &[u8], process: &mut oci::Process) -> Result<()> {
-    let unknown = |error| Error::from_part(ErrorKind::UnknownUser, format!("cannot find the user {text:?} in the container"), error);
+    let unknown = |error| {
+        Error::from_part(ErrorKind::UnknownUser, format!("cannot find the user {text:?} in the container"), error)
+    };
     let user: User = text.parse().map_err(unknown)?;
     let found = user.resolve(passwd, group).map_err(unknown)?;
     let umask = process.user().umask();
@@ -46,12 +53,16 @@ fn apply(text: &str, passwd: &[u8], group: &[u8], process: &mut oci::Process) ->
 }
 
 fn read_in(directory: &Path, file: &str) -> Result<Vec<u8>> {
-    let cannot = |error| Error::from_part(ErrorKind::NotFound, format!("cannot open root file system {}", directory.display()), error);
+    let cannot = |error| {
+        Error::from_part(ErrorKind::NotFound, format!("cannot open root file system {}", directory.display()), error)
+    };
     let root = Root::at(directory).map_err(cannot)?;
     match root.read(file, MOST) {
         Ok(bytes) => Ok(bytes),
         Err(error) if error.kind() == keelbox_mounts::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(Error::from_part(ErrorKind::UnknownUser, format!("cannot read {file} of the container"), error)),
+        Err(error) => {
+            Err(Error::from_part(ErrorKind::UnknownUser, format!("cannot read {file} of the container"), error))
+        }
     }
 }
 

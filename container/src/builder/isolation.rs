@@ -108,7 +108,11 @@ impl Container {
     ///     .output()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn on_syscall(mut self, name: impl Into<String>, decide: impl Fn(&Call<'_>) -> Answer + Send + Sync + 'static) -> Self {
+    pub fn on_syscall(
+        mut self,
+        name: impl Into<String>,
+        decide: impl Fn(&Call<'_>) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         self.spec.supervision.get_or_insert_with(Supervision::default).add(name.into(), decide);
         self
     }

@@ -163,11 +163,7 @@ impl Container {
 /// The stream defaults of [`Container::output`]: no input, outputs captured.
 pub(crate) fn captured(stdio: &[Option<Stdio>; 3]) -> [Stdio; 3] {
     let [input, output, errors] = stdio.clone();
-    [
-        input.unwrap_or_else(Stdio::null),
-        output.unwrap_or_else(Stdio::piped),
-        errors.unwrap_or_else(Stdio::piped),
-    ]
+    [input.unwrap_or_else(Stdio::null), output.unwrap_or_else(Stdio::piped), errors.unwrap_or_else(Stdio::piped)]
 }
 
 /// The stream defaults of [`Container::spawn`] and [`Container::status`].

@@ -1,27 +1,11 @@
 //! Setters about streams, terminal, and what becomes of the container.
 
 use super::Container;
-use crate::stdio::Stdio;
+use crate::stdio::{Stdio, stream_setters};
 use crate::terminal::Terminal;
 
 impl Container {
-    /// Standard input. Default: inherited; `/dev/null` for [`output`](Self::output). Bytes and strings can be given too.
-    pub fn stdin(mut self, stream: impl Into<Stdio>) -> Self {
-        self.spec.stdio[0] = Some(stream.into());
-        self
-    }
-
-    /// Standard output. Default: inherited; captured by [`output`](Self::output).
-    pub fn stdout(mut self, stream: impl Into<Stdio>) -> Self {
-        self.spec.stdio[1] = Some(stream.into());
-        self
-    }
-
-    /// Standard error. Default: inherited; captured by [`output`](Self::output).
-    pub fn stderr(mut self, stream: impl Into<Stdio>) -> Self {
-        self.spec.stdio[2] = Some(stream.into());
-        self
-    }
+    stream_setters!(container => container.spec.stdio, "inherited; for [`output`](Self::output), `/dev/null` and captured.");
 
     /// Gives the program a terminal of this size, which is also its standard streams. Default: none.
     pub fn terminal(mut self, terminal: Terminal) -> Self {

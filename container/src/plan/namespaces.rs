@@ -1,7 +1,9 @@
 //! Which namespaces a container gets: the OCI list, with what the caller cannot do without. Pure.
 
 use keelbox_launch::Slot;
-use keelbox_namespaces::{Caller, Helpers, IdMap, IdMaps, Kind, MapMethod, Offset, Range, Selection, Source, Target, TimeOffsets};
+use keelbox_namespaces::{
+    Caller, Helpers, IdMap, IdMaps, Kind, MapMethod, Offset, Range, Selection, Source, Target, TimeOffsets,
+};
 use oci_spec::runtime as oci;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -61,7 +63,12 @@ fn time_offsets(named: &std::collections::HashMap<String, oci::LinuxTimeOffset>)
         offsets = match clock.as_str() {
             "monotonic" => offsets.monotonic(offset),
             "boottime" => offsets.boottime(offset),
-            other => return Err(Error::new(ErrorKind::Invalid, format!("there is no clock {other:?} to set in a time namespace"))),
+            other => {
+                return Err(Error::new(
+                    ErrorKind::Invalid,
+                    format!("there is no clock {other:?} to set in a time namespace"),
+                ));
+            }
         };
     }
     Ok(offsets)

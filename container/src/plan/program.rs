@@ -57,7 +57,8 @@ pub(crate) fn last_steps(program: &Program<'_>, host: &Host) -> Result<Vec<Owned
     // What the caller has not got needs no dropping, for which it may lack the privilege.
     let absent = if program.user_namespace { 0 } else { !host.bounding };
     steps.push(Step::Bounding { keep: sets.bounding | absent });
-    let filter = program.filter.as_ref().map(|filter| Step::Seccomp { flags: filter.flags, filter: filter.bytes.clone() });
+    let filter =
+        program.filter.as_ref().map(|filter| Step::Seccomp { flags: filter.flags, filter: filter.bytes.clone() });
     if !no_new_privileges {
         steps.extend(filter.clone());
     }

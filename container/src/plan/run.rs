@@ -4,7 +4,8 @@ use std::path::Path;
 
 use keelbox_launch::{OwnedStep, Slot, Step, text};
 use keelbox_mounts::{
-    Defaults, Device, DeviceKind, InnerPath, Mount, Pivot, Propagation, Reach, RootPlan, RootSource, SlotAllocator, Upper,
+    Defaults, Device, DeviceKind, InnerPath, Mount, Pivot, Propagation, Reach, RootPlan, RootSource, SlotAllocator,
+    Upper,
 };
 use keelbox_namespaces::Kind;
 use keelbox_runtime_spec::sysctl;
@@ -124,12 +125,17 @@ fn kernel_parameters(spec: &Spec, allocator: &mut SlotAllocator) -> Result<Vec<O
     parameters.sort();
     let directory = allocator.allocate().map_err(refused)?;
     let options = Vec::new();
-    let mut steps = vec![Step::FileSystem { kind: text("proc"), options, set: 14, directory: Slot::NONE, out: directory }];
+    let mut steps =
+        vec![Step::FileSystem { kind: text("proc"), options, set: 14, directory: Slot::NONE, out: directory }];
     for (name, value) in parameters {
-        let refused = |why| Error::new(ErrorKind::Invalid, format!("cannot set the kernel parameter {name:?}: it {why}"));
+        let refused =
+            |why| Error::new(ErrorKind::Invalid, format!("cannot set the kernel parameter {name:?}: it {why}"));
         let key = sysctl::Key::parse(name).map_err(refused)?;
         if !has(linux, namespace_kind(key.namespace())) {
-            let why = format!("belongs to a {} namespace, and the container has none of its own", namespace_kind(key.namespace()));
+            let why = format!(
+                "belongs to a {} namespace, and the container has none of its own",
+                namespace_kind(key.namespace())
+            );
             return Err(refused(why));
         }
         let path = text(Path::new("sys").join(key.file()));
@@ -189,7 +195,9 @@ fn has(linux: &oci::Linux, kind: Kind) -> bool {
 
 fn source(spec: &Spec, kept: Option<&Kept>) -> Result<RootSource> {
     let layers = match &spec.root {
-        spec::RootSource::Directory(directory) if kept.is_none() => return Ok(RootSource::Directory(directory.clone())),
+        spec::RootSource::Directory(directory) if kept.is_none() => {
+            return Ok(RootSource::Directory(directory.clone()));
+        }
         spec::RootSource::Directory(directory) => std::slice::from_ref(directory),
         spec::RootSource::Layers { layers, .. } => layers,
         spec::RootSource::Image(_) => return Err(Error::new(ErrorKind::State, "the image is not unpacked")),
@@ -205,14 +213,18 @@ fn source(spec: &Spec, kept: Option<&Kept>) -> Result<RootSource> {
 
 fn maps_terminal_group(linux: &oci::Linux) -> bool {
     let mut maps = linux.gid_mappings().iter().flatten().peekable();
-    maps.peek().is_none() || maps.any(|map| (map.container_id()..map.container_id().saturating_add(map.size())).contains(&5))
+    maps.peek().is_none()
+        || maps.any(|map| (map.container_id()..map.container_id().saturating_add(map.size())).contains(&5))
 }
 
 fn container_mount(mount: &oci::Mount) -> Result<Mount> {
     let options: &[String] = mount.options().as_deref().unwrap_or_default();
     if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
         let target = mount.destination().display();
-        return Err(Error::new(ErrorKind::Unsupported, format!("cannot mount {target}: mounts with id maps of their own are not supported yet")));
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("cannot mount {target}: mounts with id maps of their own are not supported yet"),
+        ));
     }
     let (kind, source) = (mount.typ().as_deref(), mount.source().as_deref());
     Mount::oci(mount.destination(), kind, source, options).map_err(refused)
@@ -224,7 +236,9 @@ fn container_device(device: &oci::LinuxDevice) -> Result<Device> {
         oci::LinuxDeviceType::P => DeviceKind::Pipe,
         _ => DeviceKind::Character,
     };
-    let number = |value: i64| u32::try_from(value).map_err(|_| Error::new(ErrorKind::Invalid, format!("{value} is no device number")));
+    let number = |value: i64| {
+        u32::try_from(value).map_err(|_| Error::new(ErrorKind::Invalid, format!("{value} is no device number")))
+    };
     let made = Device::new(device.path(), kind, number(device.major())?, number(device.minor())?).map_err(refused)?;
     let made = made.mode(device.file_mode().unwrap_or(0o666));
     Ok(made.owner(device.uid().unwrap_or(0), device.gid().unwrap_or(0)))
