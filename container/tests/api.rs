@@ -11,10 +11,13 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use common::Small;
-use keelbox::{Answer, ChangeKind, Container, ErrorKind, Limits, MIB, Network, Profile, Reason, Signal, Stdio, Template, Terminal};
+use keelbox::{
+    Answer, ChangeKind, Container, ErrorKind, Limits, MIB, Network, Profile, Reason, Signal, Stdio, Template, Terminal,
+};
 use keelbox_testkit::{self as testkit, require};
 
-const CONFIG: &str = r#""Env":["PATH=/bin","FROM=image"],"Cmd":["sh","-c","echo hi from $FROM"],"WorkingDir":"/made/here""#;
+const CONFIG: &str =
+    r#""Env":["PATH=/bin","FROM=image"],"Cmd":["sh","-c","echo hi from $FROM"],"WorkingDir":"/made/here""#;
 
 #[test]
 fn program_1_a_command_in_a_root_file_system() -> testkit::Result {
@@ -65,7 +68,7 @@ fn program_2_an_archive_is_an_image_too() -> testkit::Result {
 
 #[test]
 fn program_3_limits_a_time_limit_and_how_it_ended() -> testkit::Result {
-    require!(Root, Overlay, Program("busybox"), CgroupV1("memory"), CgroupV1("pids"), CgroupV1("cpu"));
+    require!(Root, Overlay, Program("busybox"), Cgroup("memory"), Cgroup("pids"), Cgroup("cpu"));
     let small = Small::busybox(CONFIG)?;
     let solve = |args: &[&str]| -> testkit::Result<Reason> {
         let end = small
@@ -83,11 +86,20 @@ fn program_3_limits_a_time_limit_and_how_it_ended() -> testkit::Result {
         Ok(end.reason())
     };
     assert_eq!(solve(&["/bin/probe", "exit", "5"])?, Reason::Exited(5));
-    assert_eq!(solve(&["/bin/probe", "kill", "self", "9"])?, Reason::Exited(0), "the first process of a pid namespace cannot");
+    assert_eq!(
+        solve(&["/bin/probe", "kill", "self", "9"])?,
+        Reason::Exited(0),
+        "the first process of a pid namespace cannot"
+    );
     assert_eq!(solve(&["/bin/probe", "alloc", "128"])?, Reason::OutOfMemory);
     assert_eq!(solve(&["/bin/probe", "sleep", "60000"])?, Reason::TimeLimit);
     // Half a processor for one second is about half a second.
-    let end = small.container()?.args(["/bin/probe", "spin", "60000"]).cpus(0.5).time_limit(Duration::from_secs(1)).status()?;
+    let end = small
+        .container()?
+        .args(["/bin/probe", "spin", "60000"])
+        .cpus(0.5)
+        .time_limit(Duration::from_secs(1))
+        .status()?;
     assert_eq!(end.reason(), Reason::TimeLimit);
     let cpu = end.usage().cpu;
     assert!((Duration::from_millis(200)..Duration::from_millis(800)).contains(&cpu), "{cpu:?}");
@@ -110,7 +122,7 @@ fn program_3_a_signal_by_name() -> testkit::Result {
 
 #[test]
 fn program_4_a_running_process() -> testkit::Result {
-    require!(Root, Overlay, Program("busybox"), CgroupV1("memory"), CgroupV1("freezer"));
+    require!(Root, Overlay, Program("busybox"), Cgroup("memory"), Cgroup("freezer"));
     let small = Small::busybox(CONFIG)?;
     let server = "trap 'echo bye; exit 4' TERM; for i in 1 2 3; do echo line $i; done; while true; do sleep 0.05; done";
     let mut web = small.container()?.args(["sh", "-c", server]).memory(256 * MIB).stdout(Stdio::piped()).spawn()?;
@@ -141,7 +153,8 @@ fn program_4_a_running_process() -> testkit::Result {
 fn program_4_feeding() -> testkit::Result {
     require!(Root, Program("busybox"));
     let root = common::root()?;
-    let mut cat = Container::from_rootfs(root.path()).args(["cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut cat =
+        Container::from_rootfs(root.path()).args(["cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     cat.stdin.as_mut().expect("piped").write_all(b"fed\n")?;
     assert!(cat.try_wait()?.is_none());
     // Waiting closes standard input first, as std does.
@@ -212,7 +225,8 @@ fn program_6_files_in_directories_shared_files_out() -> testkit::Result {
 fn program_7_hostile_code() -> testkit::Result {
     require!(Root, Overlay, Program("busybox"));
     let small = Small::busybox(CONFIG)?;
-    let code = b"id -u; touch /etc/x 2>/dev/null || echo read-only; echo ok > /tmp/y; cat /tmp/y; ls /sys | wc -l".to_vec();
+    let code =
+        b"id -u; touch /etc/x 2>/dev/null || echo read-only; echo ok > /tmp/y; cat /tmp/y; ls /sys | wc -l".to_vec();
     let out = small.container()?.profile(Profile::Hostile).stdin(Stdio::from(code)).args(["sh"]).output()?;
     assert_eq!(out.text(), "0\nread-only\nok\n0\n", "{out:?}");
     Ok(())
@@ -256,7 +270,8 @@ fn program_9_a_template_and_many_throw_away_containers() -> testkit::Result {
                 scope.spawn(move || {
                     for turn in 0..10 {
                         let word = format!("{worker}.{turn}");
-                        let script = "ls /made-by-another 2>/dev/null; echo $WORD > /made-by-another; cat /made-by-another; cat";
+                        let script =
+                            "ls /made-by-another 2>/dev/null; echo $WORD > /made-by-another; cat /made-by-another; cat";
                         let run = BOX.args(["sh", "-c", script]).env("WORD", &word).stdin(Stdio::from("fed"));
                         let out = run.output().expect("it runs");
                         assert_eq!(out.text(), format!("{word}\nfed"), "{out:?}");
@@ -288,7 +303,8 @@ fn program_11_see_it_before_running_it() -> testkit::Result {
     assert!(bundle.join("config.json").is_file());
     let problems = keelbox::crates::runtime_spec::Bundle::open(&bundle)?.check();
     // Layers are for the other runtime's caller to put together.
-    let problems: Vec<_> = problems.iter().map(ToString::to_string).filter(|problem| !problem.starts_with("/root/path")).collect();
+    let problems: Vec<_> =
+        problems.iter().map(ToString::to_string).filter(|problem| !problem.starts_with("/root/path")).collect();
     assert!(problems.is_empty(), "{problems:?}");
     Ok(())
 }
@@ -298,17 +314,32 @@ fn program_11_see_it_before_running_it() -> testkit::Result {
 fn program_11_other_runtimes_run_the_bundle() -> testkit::Result {
     require!(Root, Program("busybox"), Program("crun"), Program("runc"), Program("unshare"));
     let root = common::root()?;
-    let container = |profile| Container::from_rootfs(root.path()).profile(profile).hostname("box").user("user").pids(32);
-    for (profile, runtime) in [(Profile::Ordinary, "crun"), (Profile::Ordinary, "runc"), (Profile::Hostile, "crun"), (Profile::Trusted, "crun")] {
+    let container =
+        |profile| Container::from_rootfs(root.path()).profile(profile).hostname("box").user("user").pids(32);
+    for (profile, runtime) in [
+        (Profile::Ordinary, "crun"),
+        (Profile::Ordinary, "runc"),
+        (Profile::Hostile, "crun"),
+        (Profile::Trusted, "crun"),
+    ] {
         let directory = tempfile::tempdir()?;
-        let container = container(profile).args(["sh", "-c", "echo $(hostname) $(id -u) $(pwd) $(grep NoNewPrivs /proc/self/status)"]);
+        let container = container(profile).args([
+            "sh",
+            "-c",
+            "echo $(hostname) $(id -u) $(pwd) $(grep NoNewPrivs /proc/self/status)",
+        ]);
         let own = container.clone().output()?;
         container.build()?.write_bundle(directory.path())?;
         let id = format!("keelbox-test-{}-{runtime}-{profile:?}", std::process::id());
         let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$@\"";
         let state = directory.path().join("state");
         let mut command = Command::new("unshare");
-        command.args(["-m", "sh", "-c", script, "sh", runtime, "--root"]).arg(state).args(["run", "--bundle"]).arg(directory.path()).arg(&id);
+        command
+            .args(["-m", "sh", "-c", script, "sh", runtime, "--root"])
+            .arg(state)
+            .args(["run", "--bundle"])
+            .arg(directory.path())
+            .arg(&id);
         let theirs = common::run(&mut command)?;
         assert_eq!(theirs, own.text(), "{runtime} and {profile:?}");
         assert!(theirs.starts_with("box 1000 / NoNewPrivs:"), "{theirs}");
@@ -326,7 +357,8 @@ fn a_bundle_of_another_hand_runs() -> testkit::Result {
     let root = common::root()?;
     value["root"]["path"] = root.path().to_str().expect("text").into();
     value["process"]["terminal"] = false.into();
-    value["process"]["args"] = serde_json::json!(["sh", "-c", "hostname; id -u; touch /x 2>/dev/null || echo read-only"]);
+    value["process"]["args"] =
+        serde_json::json!(["sh", "-c", "hostname; id -u; touch /x 2>/dev/null || echo read-only"]);
     std::fs::write(&config, serde_json::to_vec(&value)?)?;
     let out = Container::from_bundle(directory.path())?.output()?;
     assert_eq!(out.text(), "runc\n0\nread-only\n", "{out:?}");

@@ -15,7 +15,21 @@ use keelbox_testkit::{self as testkit, LeakCheck, alone, require};
 fn picture() -> String {
     let read = |file: &str| std::fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
     let status = read("status");
-    let keys = ["Umask:", "Uid:", "Gid:", "Groups:", "SigIgn:", "SigCgt:", "CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:", "NoNewPrivs:", "Seccomp:"];
+    let keys = [
+        "Umask:",
+        "Uid:",
+        "Gid:",
+        "Groups:",
+        "SigIgn:",
+        "SigCgt:",
+        "CapInh:",
+        "CapPrm:",
+        "CapEff:",
+        "CapBnd:",
+        "CapAmb:",
+        "NoNewPrivs:",
+        "Seccomp:",
+    ];
     let facts = keys.map(|key| format!("{key} {}", common::value(&status, key)));
     let links = ["cwd", "root", "ns/mnt", "ns/user", "ns/net", "ns/pid_for_children", "ns/time_for_children"];
     let links = links.map(|link| format!("{:?}", std::fs::read_link(format!("/proc/self/{link}")).ok()));
@@ -26,7 +40,7 @@ fn picture() -> String {
 /// A thread that looks all the time, while every public call is made.
 #[test]
 fn every_call_leaves_the_host_as_it_is() -> testkit::Result {
-    require!(Root, CgroupV1("memory"), CgroupV1("pids"), CgroupV1("freezer"));
+    require!(Root, Cgroup("memory"), Cgroup("pids"), Cgroup("freezer"));
     alone!();
     let root = testkit::probe_root()?;
     let run = || Container::from_rootfs(root.path()).stdout(Stdio::null()).args(["/probe", "true"]);
@@ -34,7 +48,13 @@ fn every_call_leaves_the_host_as_it_is() -> testkit::Result {
     run().status()?;
     let (before, leaks, over) = (picture(), LeakCheck::begin(), AtomicBool::new(false));
     let all = || -> testkit::Result {
-        run().user("1000").hostname("x").umask(0o77).rlimit(keelbox::Resource::Core, 0, 0).oom_score_adj(500).status()?;
+        run()
+            .user("1000")
+            .hostname("x")
+            .umask(0o77)
+            .rlimit(keelbox::Resource::Core, 0, 0)
+            .oom_score_adj(500)
+            .status()?;
         run().current_dir("/tmp").env("A", "b").profile(Profile::Hostile).output()?;
         run().unshare(Kind::User).unshare(Kind::Time).status()?;
         run().args(["/missing"]).status().expect_err("no such program");
@@ -54,7 +74,12 @@ fn every_call_leaves_the_host_as_it_is() -> testkit::Result {
         let template = built.template()?;
         template.run().status()?;
         template.args(["/probe", "exit", "2"]).output()?;
-        run().on_syscall("mkdirat", |_| keelbox::Answer::Continue).args(["/probe", "mkdir", "/tmp/x"]).keep_changes().store(directory.path()).output()?;
+        run()
+            .on_syscall("mkdirat", |_| keelbox::Answer::Continue)
+            .args(["/probe", "mkdir", "/tmp/x"])
+            .keep_changes()
+            .store(directory.path())
+            .output()?;
         Ok(())
     };
     let (looks, outcome) = std::thread::scope(|scope| {
@@ -117,7 +142,7 @@ fn a_thread_that_reaps_everything_steals_no_end() -> testkit::Result {
 /// A parent-death signal is sent when the thread ends that cloned, not the process (security class A8.1).
 #[test]
 fn containers_survive_the_thread_that_started_them() -> testkit::Result {
-    require!(Root, CgroupV1("pids"));
+    require!(Root, Cgroup("pids"));
     let root = testkit::probe_root()?;
     for limited in [false, true] {
         let container = Container::from_rootfs(root.path()).args(["/probe", "sleep", "400"]);
@@ -132,7 +157,7 @@ fn containers_survive_the_thread_that_started_them() -> testkit::Result {
 
 #[test]
 fn two_hundred_from_sixteen_threads() -> testkit::Result {
-    require!(Root, CgroupV1("pids"));
+    require!(Root, Cgroup("pids"));
     alone!();
     let root = testkit::probe_root()?;
     let run = |limited: bool| {
@@ -162,14 +187,16 @@ const VICTIM: &str = "KEELBOX_TEST_VICTIM";
 /// The program that runs the container is killed without a chance to clear up: the container dies with it.
 #[test]
 fn a_container_dies_with_its_program() -> testkit::Result {
-    require!(Root, CgroupV1("pids"));
+    require!(Root, Cgroup("pids"));
     if let Some(root) = std::env::var_os(VICTIM) {
         let container = Container::from_rootfs(root).args(["/probe", "orphan", "600000"]).pids(8).stdin(Stdio::null());
         let first = container.clone().args(["/probe", "sleep", "600000"]).stdout(Stdio::null()).spawn()?;
-        let second = container.args(["/probe", "sleep", "600000"]).limits(Limits::new()).stdout(Stdio::null()).spawn()?;
+        let second =
+            container.args(["/probe", "sleep", "600000"]).limits(Limits::new()).stdout(Stdio::null()).spawn()?;
         let further = first.exec(["/probe", "sleep", "600000"]).stdout(Stdio::null()).spawn()?;
         let group = std::fs::read_to_string(format!("/proc/{}/cgroup", first.id()))?;
-        let group = group.lines().find(|line| line.contains(":pids:")).unwrap_or_default().to_owned();
+        let legacy = group.lines().find(|line| line.contains(":pids:"));
+        let group = legacy.or_else(|| group.lines().find(|line| line.starts_with("0::"))).unwrap_or_default();
         println!("\nvictim {} {} {} {group}", first.id(), second.id(), further.id());
         loop {
             std::thread::park();
@@ -196,7 +223,8 @@ fn a_container_dies_with_its_program() -> testkit::Result {
     assert!(pids.iter().all(gone), "still there: {pids:?}");
     // What remains is the control group, empty; it carries its owner's name, and whoever sweeps up takes it away.
     let group = words[3].rsplit(':').next().ok_or("no group")?.to_owned();
-    let directory = std::path::Path::new("/sys/fs/cgroup/pids").join(group.trim_start_matches('/'));
+    let hierarchy = if words[3].starts_with("0::") { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/pids" };
+    let directory = std::path::Path::new(hierarchy).join(group.trim_start_matches('/'));
     // Another program on this machine may have done so already, or look at it right now.
     assert_eq!(std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default(), "");
     let begun = Instant::now();
@@ -210,7 +238,7 @@ fn a_container_dies_with_its_program() -> testkit::Result {
 /// A grandchild in the host's pid namespace holds the pipe: the time limit ends the call, and the container's processes are gone.
 #[test]
 fn a_time_limit_ends_the_call_whoever_holds_the_pipe() -> testkit::Result {
-    require!(Root, CgroupV1("pids"));
+    require!(Root, Cgroup("pids"));
     alone!();
     let root = testkit::probe_root()?;
     let run = || Container::from_rootfs(root.path()).share(Kind::Pid);
@@ -222,7 +250,10 @@ fn a_time_limit_ends_the_call_whoever_holds_the_pipe() -> testkit::Result {
     assert!((Duration::from_millis(250)..Duration::from_secs(5)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     let alive = || {
         let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        all.filter(|entry| std::fs::read_to_string(entry.path().join("cmdline")).is_ok_and(|line| line.contains(marker))).count()
+        all.filter(|entry| {
+            std::fs::read_to_string(entry.path().join("cmdline")).is_ok_and(|line| line.contains(marker))
+        })
+        .count()
     };
     assert_eq!(alive(), 0, "its processes are gone with it");
     let process = run().args(["/probe", "orphan", marker]).stdout(Stdio::null()).spawn()?;

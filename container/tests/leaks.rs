@@ -22,112 +22,133 @@ fn watched(container: impl Fn() -> Container) -> LeakCheck {
     LeakCheck::builder().files(ours).begin()
 }
 
+/// A container that is made anew, with these arguments.
+type Make<'a> = &'a dyn Fn(&[&str]) -> Container;
+
+/// A way to end.
+type End = fn(Make<'_>) -> testkit::Result;
+
+const SLEEP: [&str; 3] = ["/probe", "sleep", "60000"];
+
+fn exit(run: Make<'_>) -> testkit::Result {
+    assert_eq!(run(&["/probe", "exit", "3"]).status()?.code(), Some(3));
+    assert!(run(&["/probe", "true"]).output()?.status.success());
+    Ok(())
+}
+
+fn signal(run: Make<'_>) -> testkit::Result {
+    let mut process = run(&SLEEP).spawn()?;
+    process.signal(Signal::KILL)?;
+    assert_eq!(process.wait()?.reason(), Reason::Signaled(Signal::KILL));
+    Ok(())
+}
+
+fn time_limit(run: Make<'_>) -> testkit::Result {
+    let end = run(&SLEEP).time_limit(Duration::from_millis(50)).status()?;
+    assert_eq!(end.reason(), Reason::TimeLimit);
+    Ok(())
+}
+
+fn drops(run: Make<'_>) -> testkit::Result {
+    drop(run(&SLEEP).spawn()?);
+    drop(run(&["/probe", "orphan", "60000"]).spawn()?);
+    Ok(())
+}
+
+fn children_that_go_on(run: Make<'_>) -> testkit::Result {
+    assert!(run(&["/probe", "orphan", "60000"]).status()?.success());
+    Ok(())
+}
+
+fn panic(run: Make<'_>) -> testkit::Result {
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let _process = run(&SLEEP).spawn().expect("it starts");
+        std::panic::resume_unwind(Box::new("on purpose"));
+    }));
+    assert!(panicked.is_err());
+    Ok(())
+}
+
+fn input_that_nobody_reads(run: Make<'_>) -> testkit::Result {
+    assert!(run(&["/probe", "true"]).stdin(vec![b'x'; 1 << 20]).status()?.success());
+    Ok(())
+}
+
+fn a_terminal(run: Make<'_>) -> testkit::Result {
+    let mut shell = run(&["/probe", "cat", "/proc/self/stat"]).terminal(Terminal::size(5, 6)).spawn()?;
+    let mut text = String::new();
+    shell.terminal().expect("a terminal").read_to_string(&mut text)?;
+    assert!(shell.wait()?.success());
+    Ok(())
+}
+
+fn further_programs(run: Make<'_>) -> testkit::Result {
+    let process = run(&SLEEP).spawn()?;
+    assert!(process.exec(["/probe", "true"]).output()?.status.success());
+    assert!(process.exec(["/no/such"]).output().is_err());
+    drop(process.exec(SLEEP).spawn()?);
+    let end = process.exec(SLEEP).time_limit(Duration::from_millis(20)).status()?;
+    assert_eq!(end.reason(), Reason::TimeLimit);
+    Ok(())
+}
+
+fn a_further_program_that_outlives_the_first(run: Make<'_>) -> testkit::Result {
+    let mut process = run(&["/probe", "sleep", "50"]).spawn()?;
+    let mut further = process.exec(SLEEP).stdout(Stdio::null()).spawn()?;
+    assert!(process.wait()?.success());
+    assert_eq!(further.wait()?.reason(), Reason::Signaled(Signal::KILL));
+    Ok(())
+}
+
+fn only_built(run: Make<'_>) -> testkit::Result {
+    let built = run(&["/probe", "true"]).build()?;
+    assert!(!built.plan()?.explain().is_empty());
+    Ok(())
+}
+
+fn a_template(run: Make<'_>) -> testkit::Result {
+    let template = run(&["/probe", "true"]).template()?;
+    assert!(template.run().status()?.success());
+    drop(template.args(SLEEP).spawn()?);
+    Ok(())
+}
+
+fn decided_system_calls(run: Make<'_>) -> testkit::Result {
+    let asked = run(&["/probe", "mkdir", "/tmp/x"]).on_syscall("mkdirat", |_| keelbox::Answer::Errno(1));
+    assert_eq!(asked.status()?.code(), Some(1));
+    Ok(())
+}
+
+const ENDS: [(&str, End); 13] = [
+    ("exit", exit),
+    ("signal", signal),
+    ("time limit", time_limit),
+    ("drop", drops),
+    ("children that go on", children_that_go_on),
+    ("panic", panic),
+    ("input that nobody reads", input_that_nobody_reads),
+    ("a terminal", a_terminal),
+    ("further programs", further_programs),
+    ("a further program that outlives the first", a_further_program_that_outlives_the_first),
+    ("a build", only_built),
+    ("a template", a_template),
+    ("decided system calls", decided_system_calls),
+];
+
 /// Every way to end, each checked by itself.
 #[test]
 fn after_every_kind_of_end() -> testkit::Result {
-    require!(Root, CgroupV1("memory"), CgroupV1("pids"), CgroupV1("freezer"));
+    require!(Root, Cgroup("memory"), Cgroup("pids"));
     alone!();
     let root = testkit::probe_root()?;
-    let plain = || Container::from_rootfs(root.path()).stdout(Stdio::null()).stderr(Stdio::null());
-    let limited = || plain().memory(32 * MIB).swap(0).pids(16);
-    for (how, container) in [("without limits", Box::new(plain) as Box<dyn Fn() -> Container>), ("with limits", Box::new(limited))] {
-        let run = |args: &[&str]| container().args(args.iter().copied());
-        let ends: Vec<(&str, Box<dyn Fn() -> testkit::Result + '_>)> = vec![
-            ("exit", Box::new(|| Ok(assert_eq!(run(&["/probe", "exit", "3"]).status()?.code(), Some(3))))),
-            ("output", Box::new(|| Ok(assert!(run(&["/probe", "true"]).output()?.status.success())))),
-            (
-                "signal",
-                Box::new(|| {
-                    let mut process = run(&["/probe", "sleep", "60000"]).spawn()?;
-                    process.signal(Signal::KILL)?;
-                    Ok(assert_eq!(process.wait()?.reason(), Reason::Signaled(Signal::KILL)))
-                }),
-            ),
-            (
-                "time limit",
-                Box::new(|| {
-                    let end = run(&["/probe", "sleep", "60000"]).time_limit(Duration::from_millis(50)).status()?;
-                    Ok(assert_eq!(end.reason(), Reason::TimeLimit))
-                }),
-            ),
-            ("drop", Box::new(|| Ok(drop(run(&["/probe", "sleep", "60000"]).spawn()?)))),
-            ("drop with children", Box::new(|| Ok(drop(run(&["/probe", "orphan", "60000"]).spawn()?)))),
-            ("children that go on", Box::new(|| Ok(assert!(run(&["/probe", "orphan", "60000"]).status()?.success())))),
-            (
-                "panic",
-                Box::new(|| {
-                    let panicked = catch_unwind(AssertUnwindSafe(|| {
-                        let _process = run(&["/probe", "sleep", "60000"]).spawn().expect("it starts");
-                        std::panic::resume_unwind(Box::new("on purpose"));
-                    }));
-                    Ok(assert!(panicked.is_err()))
-                }),
-            ),
-            (
-                "input that nobody reads",
-                Box::new(|| {
-                    let end = run(&["/probe", "true"]).stdin(vec![b'x'; 1 << 20]).status()?;
-                    Ok(assert!(end.success()))
-                }),
-            ),
-            (
-                "a terminal",
-                Box::new(|| {
-                    let container = Container::from_rootfs(root.path()).args(["/probe", "tty"]);
-                    let mut shell = container.terminal(Terminal::size(5, 6)).spawn()?;
-                    let mut text = String::new();
-                    shell.terminal().expect("a terminal").read_to_string(&mut text)?;
-                    assert_eq!(text, "5 6\r\n");
-                    Ok(assert!(shell.wait()?.success()))
-                }),
-            ),
-            (
-                "further programs",
-                Box::new(|| {
-                    let process = run(&["/probe", "sleep", "60000"]).spawn()?;
-                    assert!(process.exec(["/probe", "true"]).output()?.status.success());
-                    assert!(process.exec(["/no/such"]).output().is_err());
-                    drop(process.exec(["/probe", "sleep", "60000"]).spawn()?);
-                    let end = process.exec(["/probe", "sleep", "60000"]).time_limit(Duration::from_millis(20)).status()?;
-                    Ok(assert_eq!(end.reason(), Reason::TimeLimit))
-                }),
-            ),
-            (
-                "a further program that outlives the first",
-                Box::new(|| {
-                    let mut process = run(&["/probe", "sleep", "50"]).spawn()?;
-                    let mut further = process.exec(["/probe", "sleep", "60000"]).stdout(Stdio::null()).spawn()?;
-                    assert!(process.wait()?.success());
-                    Ok(assert_eq!(further.wait()?.reason(), Reason::Signaled(Signal::KILL)))
-                }),
-            ),
-            (
-                "build and forget",
-                Box::new(|| {
-                    let built = run(&["/probe", "true"]).build()?;
-                    Ok(drop(built.plan()?.explain()))
-                }),
-            ),
-            (
-                "a template",
-                Box::new(|| {
-                    let template = run(&["/probe", "true"]).template()?;
-                    assert!(template.run().status()?.success());
-                    Ok(drop(template.args(["/probe", "sleep", "60000"]).spawn()?))
-                }),
-            ),
-            (
-                "decided system calls",
-                Box::new(|| {
-                    let asked = run(&["/probe", "mkdir", "/tmp/x"]).on_syscall("mkdirat", |_| keelbox::Answer::Errno(1));
-                    Ok(assert_eq!(asked.status()?.code(), Some(1)))
-                }),
-            ),
-        ];
-        for (what, end) in ends {
-            // The first run of each warms up what is kept on purpose.
-            let leaks = watched(&container);
-            end().map_err(|error| format!("{what}, {how}: {error:?}"))?;
+    let plain = |args: &[&str]| {
+        Container::from_rootfs(root.path()).stdout(Stdio::null()).stderr(Stdio::null()).args(args.iter().copied())
+    };
+    let limited = |args: &[&str]| plain(args).memory(32 * MIB).swap(0).pids(16);
+    for (how, run) in [("without limits", &plain as Make<'_>), ("with limits", &limited)] {
+        for (what, end) in ENDS {
+            let leaks = watched(|| run(&["/probe", "true"]));
+            end(run).map_err(|error| format!("{what}, {how}: {error:?}"))?;
             let left = leaks.differences();
             assert!(left.is_empty(), "left behind after {what}, {how}:\n{}", left.join("\n"));
         }
@@ -137,10 +158,12 @@ fn after_every_kind_of_end() -> testkit::Result {
 
 #[test]
 fn after_paused_and_out_of_memory_ends() -> testkit::Result {
-    require!(Root, CgroupV1("memory"), CgroupV1("freezer"));
+    require!(Root, Cgroup("memory"), Cgroup("freezer"));
     alone!();
     let root = testkit::probe_root()?;
-    let run = |args: &[&str]| Container::from_rootfs(root.path()).args(args.iter().copied()).memory(32 * MIB).swap(0).stdout(Stdio::null());
+    let run = |args: &[&str]| {
+        Container::from_rootfs(root.path()).args(args.iter().copied()).memory(32 * MIB).swap(0).stdout(Stdio::null())
+    };
     let leaks = watched(|| run(&["/probe", "true"]));
     assert_eq!(run(&["/probe", "alloc", "128"]).status()?.reason(), Reason::OutOfMemory);
     let paused = run(&["/probe", "sleep", "60000"]).spawn()?;
@@ -149,7 +172,10 @@ fn after_paused_and_out_of_memory_ends() -> testkit::Result {
     let mut paused = run(&["/probe", "sleep", "60000"]).spawn()?;
     paused.pause()?;
     paused.kill()?;
-    assert_eq!(paused.wait_timeout(Duration::from_secs(10))?.expect("it is dead").reason(), Reason::Signaled(Signal::KILL));
+    assert_eq!(
+        paused.wait_timeout(Duration::from_secs(10))?.expect("it is dead").reason(),
+        Reason::Signaled(Signal::KILL)
+    );
     paused = run(&["/probe", "sleep", "60000"]).spawn()?;
     paused.pause()?;
     assert_eq!(paused.stop(Duration::from_millis(20))?.reason(), Reason::Signaled(Signal::KILL));
@@ -164,7 +190,7 @@ fn after_paused_and_out_of_memory_ends() -> testkit::Result {
 /// A failure at each step of the launch: the plan's own steps, one after the other, are made to fail by what they find.
 #[test]
 fn after_failures_along_the_way() -> testkit::Result {
-    require!(Root, CgroupV1("pids"));
+    require!(Root, Cgroup("pids"));
     alone!();
     let root = testkit::probe_root()?;
     std::fs::write(root.path().join("file"), "x")?;
@@ -188,7 +214,9 @@ fn after_failures_along_the_way() -> testkit::Result {
     };
     let leaks = watched(run);
     let mut refused = 0;
-    for (what, container) in failing().into_iter().chain(failing().into_iter().map(|(what, container)| (what, container.pids(8)))) {
+    for (what, container) in
+        failing().into_iter().chain(failing().into_iter().map(|(what, container)| (what, container.pids(8))))
+    {
         match container.stdout(Stdio::null()).spawn() {
             Err(error) => {
                 println!("{what}: {error:?}");
@@ -233,13 +261,16 @@ fn the_program_sees_its_own_descriptors_only() -> testkit::Result {
     require!(Root, Program("busybox"));
     alone!();
     let root = common::root()?;
-    let open: Vec<_> = (0..200).map(|_| nix::unistd::dup(std::fs::File::open("/").expect("a directory").as_fd())).collect();
+    let open: Vec<_> =
+        (0..200).map(|_| nix::unistd::dup(std::fs::File::open("/").expect("a directory").as_fd())).collect();
     assert!(open.iter().all(Result::is_ok));
-    let numbers = |text: &str| text.lines().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect::<Vec<_>>();
+    let numbers =
+        |text: &str| text.lines().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect::<Vec<_>>();
     let out = Container::from_rootfs(root.path()).args(["/probe", "fds"]).output()?;
     assert_eq!(numbers(&out.text()), ["0", "1", "2"], "{}", out.text());
     let (reader, _writer) = std::io::pipe()?;
-    let given = Container::from_rootfs(root.path()).descriptor(reader).descriptor(Stdio::null()).args(["/probe", "fds"]);
+    let given =
+        Container::from_rootfs(root.path()).descriptor(reader).descriptor(Stdio::null()).args(["/probe", "fds"]);
     let out = given.output()?;
     assert_eq!(numbers(&out.text()), ["0", "1", "2", "3", "4"], "{}", out.text());
     let template = Container::from_rootfs(root.path()).args(["/probe", "fds"]).template()?;
