@@ -1,0 +1,85 @@
+//! What went wrong, as one line, and the exit status that tells it. Needs no kernel.
+
+use std::fmt;
+use std::io;
+
+use keelbox::ErrorKind;
+
+/// What a command comes to: the exit status of the program.
+pub(crate) type Outcome = Result<u8, Failure>;
+
+/// Why a command could not be done.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    text: String,
+    status: u8,
+}
+
+impl Failure {
+    /// As other runtimes have it for everything that is not about the container's program.
+    const STATUS: u8 = 1;
+    /// As shells have it.
+    const NOT_EXECUTABLE: u8 = 126;
+    /// As shells have it.
+    const NOT_FOUND: u8 = 127;
+
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), status: Self::STATUS }
+    }
+
+    /// The answer of the operating system to an attempt.
+    pub(crate) fn io(attempt: &str, error: &io::Error) -> Self {
+        let cause = error.to_string();
+        Self::new(format!("{attempt}: {}", cause.split(" (os error").next().unwrap_or(&cause)))
+    }
+
+    pub(crate) fn status(&self) -> u8 {
+        self.status
+    }
+}
+
+impl From<keelbox::Error> for Failure {
+    fn from(error: keelbox::Error) -> Self {
+        Self { status: status(&error), text: error.report() }
+    }
+}
+
+/// A program that is not there, or cannot be executed, is told as shells do; "in" stands for the container.
+fn status(error: &keelbox::Error) -> u8 {
+    let attempt = error.to_string();
+    let of_the_program = attempt.starts_with("cannot execute ") && !attempt.starts_with("cannot execute in ");
+    match error.kind() {
+        ErrorKind::NotFound if of_the_program => Failure::NOT_FOUND,
+        ErrorKind::NotExecutable if of_the_program => Failure::NOT_EXECUTABLE,
+        _ => Failure::STATUS,
+    }
+}
+
+impl fmt::Display for Failure {
+    /// One line whatever the names in it hold: a log has one line for each failure.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.text.chars() {
+            match character.is_control() {
+                true => write!(f, "{}", character.escape_default())?,
+                false => fmt::Write::write_char(f, character)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_one_line() {
+        assert_eq!(Failure::new("no\nsuch\x1b[1m thing ü").to_string(), "no\\nsuch\\u{1b}[1m thing ü");
+    }
+
+    #[test]
+    fn the_number_of_an_error_is_left_out() {
+        let error = io::Error::from_raw_os_error(2);
+        assert_eq!(Failure::io("cannot see", &error).to_string(), "cannot see: No such file or directory");
+    }
+}
