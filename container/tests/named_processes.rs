@@ -273,7 +273,7 @@ fn inhabitants(states: &Path) -> Vec<String> {
 
 #[test]
 fn a_creator_killed_at_any_moment_leaves_nothing_that_cannot_be_deleted() -> testkit::Result {
-    require!(Root, CgroupV1("memory"));
+    require!(Root, Cgroup("memory"));
     testkit::alone!();
     let bench = Bench::new()?;
     let runtime = bench.runtime();
@@ -330,7 +330,7 @@ fn a_creator_killed_at_any_moment_leaves_nothing_that_cannot_be_deleted() -> tes
 
 #[test]
 fn a_deleter_killed_at_any_moment_leaves_the_rest_to_the_next() -> testkit::Result {
-    require!(Root, CgroupV1("memory"));
+    require!(Root, Cgroup("memory"));
     testkit::alone!();
     let bench = Bench::new()?;
     let runtime = bench.runtime();

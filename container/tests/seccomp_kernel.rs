@@ -146,7 +146,8 @@ fn calls_of_other_architectures() {
     let answer = run(&loader, "0", &standard.bytes(), std::slice::from_ref(&x32_getpid));
     assert_eq!(answer.lines, ["installed 0", "-1"], "x32 is not listed");
     if !runs_32_bit {
-        assert!(std::env::var_os("KEELBOX_CI").is_none(), "this kernel runs no 32-bit programs");
+        let promised = std::env::var("KEELBOX_CI_HAS").unwrap_or_default();
+        assert!(!promised.split(',').any(|word| word == "Compat"), "this kernel runs no 32-bit programs");
         let _ = writeln!(std::io::stderr(), "SKIP the 32-bit part: this kernel runs no 32-bit programs");
         return;
     }
