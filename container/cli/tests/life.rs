@@ -239,3 +239,33 @@ fn plans() -> testkit::Result {
     assert!(!bench.path("states").exists(), "nothing is made");
     Ok(())
 }
+
+#[test]
+fn an_ordinary_user_has_a_place_of_his_own() -> testkit::Result {
+    require!(Root, OrdinaryUser, UserNamespace, Program("busybox"));
+    let bench = Bench::new("cli-user")?;
+    let user = testkit::OrdinaryUser::for_tests()?;
+    let home = user.home()?;
+    let program = home.path().join("program");
+    fs::copy(env!("CARGO_BIN_EXE_keelbox"), &program)?;
+    let mut config = bench.config("id -u; exit 3");
+    let map = |id: u32| json!([{ "containerID": 0, "hostID": id, "size": 1 }]);
+    config["linux"]["uidMappings"] = map(user.uid());
+    config["linux"]["gidMappings"] = map(user.gid());
+    config["linux"]["namespaces"].as_array_mut().ok_or("a list")?.push(json!({ "type": "user" }));
+    // The devices need a place where this user may make files.
+    let dev = json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"] });
+    config["mounts"].as_array_mut().ok_or("a list")?.push(dev);
+    fs::create_dir(home.path().join("bundle"))?;
+    fs::write(home.path().join("bundle/config.json"), config.to_string())?;
+    let run = |words: &[&str]| {
+        let mut command = user.command(&program);
+        command.env("XDG_RUNTIME_DIR", home.path()).current_dir(home.path()).args(words).output()
+    };
+    let output = run(&["run", "--bundle", "bundle", "cli-user"])?;
+    let said = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+    assert_eq!((output.status.code(), said), (Some(3), ("0\n".to_owned(), String::new())));
+    // It was made, and nothing is left in it.
+    assert_eq!(fs::read_dir(home.path().join("keelbox"))?.count(), 0);
+    Ok(())
+}
