@@ -99,7 +99,7 @@ fn awaited(value: i32) -> Option<Wait> {
     [Wait::Maps, Wait::Parent, Wait::Start, Wait::Connection].into_iter().find(|wait| *wait as i32 == value)
 }
 
-fn await_readable(socket: &OwnedFd, patience: Duration) -> io::Result<()> {
+pub(crate) fn await_readable(socket: &OwnedFd, patience: Duration) -> io::Result<()> {
     let deadline = Instant::now() + patience;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -122,7 +122,10 @@ impl<'a> Launch<'a> {
         let order = Order { stage, control, namespaces, cgroup, ambient, without_clone3, patience, pidfd };
         let (pidfd, pid) = match self.seat {
             Some(seat) => seat.order(order)?,
-            None => launcher::order(order)?,
+            None => launcher::order(order, || {
+                // Too late is judged by the launcher's own watch.
+                let _spoken = channel::await_readable(&host, patience);
+            })?,
         };
         let slots = self.descriptors.len() as u32;
         Ok(Started { pidfd, pid, control: Control::new(host, self.steps, slots) })

@@ -81,12 +81,14 @@ fn answer(reply: &SyncSender<Answer>, answer: Answer) {
     }
 }
 
-/// Carries out `order` on the launcher thread.
-pub(crate) fn order(order: Order) -> io::Result<(OwnedFd, u32)> {
+/// Carries out `order` on the launcher thread. `spoken` comes back once the stage has said something or is gone: to wait for
+/// that alone spares the caller a wake-up in between, which on a small machine takes the processor from the stage.
+pub(crate) fn order(order: Order, spoken: impl FnOnce()) -> io::Result<(OwnedFd, u32)> {
     let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
     let (reply, answer) = sync_channel(1);
     let watch = Watch::of(&order);
     jobs()?.send((order, reply)).map_err(|_| gone())?;
+    spoken();
     watch.receive(&answer)
 }
 

@@ -79,7 +79,6 @@ impl<K: Kernel> Machine<'_, K> {
         self.control = self.raise(self.control)?;
         self.own_root = self.raise(self.own_root)?;
         self.old_root = self.raise(self.old_root)?;
-        self.spare = [self.raise(self.spare[0])?, self.raise(self.spare[1])?];
         for index in 0..self.slots.len() {
             let Some(descriptor) = self.slots.get(index).copied() else { continue };
             let raised = self.raise(descriptor)?;

@@ -61,8 +61,10 @@ pub struct Machine<'m, K> {
     step: u32,
     /// Whether the mount namespace belongs to the script, so that it may cover `/` for a moment.
     private: bool,
-    /// Clones of the two masks that were not needed for the kind they were made for.
-    spare: [i32; 2],
+    /// The slots of the masks (file, directory) that have been given a place themselves.
+    spent: [u16; 2],
+    /// One bit for each slot whose descriptor came from the host, which may lend it to others too.
+    lent: [u64; Slot::COUNT.div_ceil(64)],
     /// Attributes that `mount_setattr(2)` could not set, by slot: set once the tree is attached (before Linux 5.12).
     late: [(u16, MountAttr); 8],
 }
@@ -72,8 +74,9 @@ impl<'m, K: Kernel> Machine<'m, K> {
     pub fn new(kernel: K, control: i32, room: &'m mut [u8]) -> Self {
         let slots = [-1; Slot::COUNT];
         let (root, own_root, old_root) = (AT_FDCWD, -1, -1);
-        let (reserve, step, private, spare, late) = (3, 0, true, [-1; 2], [(u16::MAX, MountAttr::default()); 8]);
-        Self { kernel, control, room, slots, reserve, root, own_root, old_root, step, private, spare, late }
+        let (reserve, step, private, late) = (3, 0, true, [(u16::MAX, MountAttr::default()); 8]);
+        let (spent, lent) = ([u16::MAX; 2], [0; Slot::COUNT.div_ceil(64)]);
+        Self { kernel, control, room, slots, reserve, root, own_root, old_root, step, private, spent, lent, late }
     }
 
     /// Leaves every place of the mount namespace as it is, which others use too.
@@ -133,6 +136,10 @@ impl<'m, K: Kernel> Machine<'m, K> {
 
     /// Puts a descriptor into its slot, in the place of what was there before.
     fn keep(&mut self, slot: Slot, descriptor: i32) -> Result<(), Errno> {
+        if let Some(word) = self.lent.get_mut(usize::from(slot.0 / 64)) {
+            *word &= !(1 << (slot.0 % 64));
+        }
+        self.spent.iter_mut().filter(|spent| **spent == slot.0).for_each(|spent| *spent = u16::MAX);
         let descriptor = self.raise(descriptor)?;
         let Some(place) = self.slots.get_mut(usize::from(slot.0)) else {
             self.done(descriptor);
@@ -164,7 +171,16 @@ impl<'m, K: Kernel> Machine<'m, K> {
     /// Puts a descriptor that came with a message into its slot.
     pub fn receive(&mut self, slot: u32, descriptor: i32) -> Result<(), Errno> {
         let slot = u16::try_from(slot).map_err(|_| Errno::EBADF)?;
-        self.keep(Slot(slot), descriptor)
+        self.keep(Slot(slot), descriptor)?;
+        if let Some(word) = self.lent.get_mut(usize::from(slot / 64)) {
+            *word |= 1 << (slot % 64);
+        }
+        Ok(())
+    }
+
+    /// Whether the descriptor in `slot` came from the host.
+    fn is_lent(&self, slot: Slot) -> bool {
+        self.lent.get(usize::from(slot.0 / 64)).is_some_and(|word| word >> (slot.0 % 64) & 1 == 1)
     }
 
     /// Takes the descriptor out of `slot`: it is the caller's from now on.
@@ -179,8 +195,8 @@ impl<'m, K: Kernel> Machine<'m, K> {
             let descriptor = self.slots.get_mut(index).map_or(-1, |place| core::mem::replace(place, -1));
             self.done(descriptor);
         }
-        let left = [self.spare[0], self.spare[1], self.own_root, self.old_root];
+        let left = [self.own_root, self.old_root];
         left.into_iter().for_each(|descriptor| self.done(descriptor));
-        (self.spare, self.own_root, self.old_root) = ([-1; 2], -1, -1);
+        (self.own_root, self.old_root) = (-1, -1);
     }
 }

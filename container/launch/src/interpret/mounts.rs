@@ -3,6 +3,7 @@
 use core::ffi::CStr;
 
 use super::flags::{
+    S_IFDIR, S_IFMT,
     AT_EMPTY_PATH, AT_RECURSIVE, MOUNT_ATTR_RDONLY, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, MS_BIND,
     MS_REMOUNT, O_DIRECTORY, O_NOFOLLOW, O_PATH, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE,
 };
@@ -146,13 +147,20 @@ impl<K: Kernel> Machine<'_, K> {
 
     fn mask(&mut self, target: &CStr, file: Slot, directory: Slot) -> Done {
         let Some(place) = self.existing(target)? else { return Ok(()) };
-        let masked = match self.cover(0, file, place) {
-            // A file cannot cover a directory; the clone stays for the next file.
-            Err(Errno::EINVAL | Errno::ENOTDIR) => self.cover(1, directory, place),
-            covered => covered,
-        };
+        let masked = self.is_directory(place).and_then(|is_directory| {
+            let (kind, slot) = if is_directory { (1, directory) } else { (0, file) };
+            self.cover(kind, slot, place)
+        });
         self.done(place);
         masked
+    }
+
+    /// Whether `place` is a directory: only its like can cover it.
+    fn is_directory(&mut self, place: i32) -> Result<bool, Errno> {
+        let mut stat = [0u64; 32];
+        self.call(Call::statx(place, c"", AT_EMPTY_PATH as i32, 1, &mut stat))?;
+        // `statx`: the mode is the 16 bits at offset 28.
+        Ok((stat[3] >> 32) as u32 & S_IFMT == S_IFDIR)
     }
 
     /// A copy of a mask. Before Linux 6.15 a mount without a place cannot be copied, and later not one that was made in another
@@ -168,18 +176,21 @@ impl<K: Kernel> Machine<'_, K> {
         }
     }
 
-    fn cover(&mut self, kind: usize, mask: Slot, place: i32) -> Done {
-        let mask = self.slot(mask)?;
-        let spare = self.spare.get(kind).copied().unwrap_or(-1);
-        let copy = if spare >= 0 { spare } else { self.mask_copy(kind, mask)? };
+    /// Covers `place`: first with the mask that a step made, and then with copies of it. A mount that is never given a place
+    /// costs a grace period of the kernel when it goes; one that was lent must not be given away.
+    fn cover(&mut self, kind: usize, slot: Slot, place: i32) -> Done {
+        let mask = self.slot(slot)?;
+        let spent = self.spent.get(kind).is_some_and(|spent| *spent == slot.0);
+        if !spent && !self.is_lent(slot) {
+            self.move_to(mask, place)?;
+            if let Some(spent) = self.spent.get_mut(kind) {
+                *spent = slot.0;
+            }
+            return Ok(());
+        }
+        let copy = self.mask_copy(kind, mask)?;
         let covered = self.move_to(copy, place);
-        let left = if covered.is_ok() { -1 } else { copy };
-        if let Some(spare) = self.spare.get_mut(kind) {
-            *spare = left;
-        }
-        if left < 0 {
-            self.done(copy);
-        }
+        self.done(copy);
         covered
     }
 }

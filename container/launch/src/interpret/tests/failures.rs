@@ -33,8 +33,8 @@ fn meaning(step: &OwnedStep, before: Option<&Made>, made: &Made, errno: Errno) -
         ("openat2", Step::WorkingDirectory { .. }) => absent,
         // Without mount_setattr(2), by a remount.
         ("mount_setattr", _) => errno == Errno::ENOSYS,
-        // A mask for files does not cover directories, and cannot be copied by older kernels.
-        ("move_mount" | "open_tree", Step::Mask { .. }) => errno == Errno::EINVAL,
+        // A mask that older kernels cannot copy is made anew.
+        ("open_tree", Step::Mask { .. }) => errno == Errno::EINVAL,
         // An overlay that this kernel's fsconfig(2) cannot make is made by mount(2).
         ("fsconfig" | "fsmount", Step::FileSystem { kind, .. }) => {
             errno == Errno::EINVAL && kind.as_c_str() == c"overlay"
