@@ -1,7 +1,5 @@
 //! What planners need to know of the machine and of the caller: gathered once, or made up by a test.
 
-use std::fs;
-
 use keelbox_cgroups::{Hierarchy, Version};
 use keelbox_namespaces::Caller;
 
@@ -26,14 +24,8 @@ impl Host {
         let caller = Caller::current()
             .map_err(|error| Error::from_part(ErrorKind::Other, "cannot tell who the caller is", error))?;
         let privileged = caller.is_privileged();
-        Ok(Self { bounding: bounding_set(), may_set_groups: privileged, privileged, caller })
+        Ok(Self { bounding: caller.bounding_set() & ALL, may_set_groups: privileged, privileged, caller })
     }
-}
-
-fn bounding_set() -> u64 {
-    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
-    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(ALL)
 }
 
 /// How a container is to see the control groups: each hierarchy from its own group on, or the group of this program.

@@ -18,7 +18,7 @@ fn a_command_in_a_root_file_system() -> testkit::Result {
 
 #[test]
 fn limits_and_how_it_ended() -> testkit::Result {
-    require!(Root, CgroupV1("memory"), CgroupV1("pids"));
+    require!(Root, Cgroup("memory"), Cgroup("pids"));
     let root = testkit::probe_root()?;
     let run = || Container::from_rootfs(root.path()).memory(64 * MIB).pids(32);
     let end = run().args(["/probe", "exit", "7"]).status()?;
@@ -33,7 +33,7 @@ fn limits_and_how_it_ended() -> testkit::Result {
 
 #[test]
 fn a_running_process_is_streamed_and_looked_at() -> testkit::Result {
-    require!(Root, CgroupV1("memory"), CgroupV1("freezer"));
+    require!(Root, Cgroup("memory"), Cgroup("freezer"));
     let root = testkit::busybox_root()?;
     let script = "echo one; echo two; read line; echo got $line; sleep 1000";
     let mut process = Container::from_rootfs(root.path())
@@ -91,7 +91,8 @@ fn errors_say_step_object_cause() -> testkit::Result {
     assert_eq!(error.report(), "cannot execute nothing: executable file not found in $PATH");
     let error = Container::from_rootfs(root.path()).args(["/etc"]).output().expect_err("a directory");
     assert_eq!(error.kind(), ErrorKind::NotExecutable, "{error:?}");
-    let error = Container::from_rootfs(root.path()).args(["sh"]).current_dir("/missing").output().expect_err("no directory");
+    let error =
+        Container::from_rootfs(root.path()).args(["sh"]).current_dir("/missing").output().expect_err("no directory");
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
     let error = Container::from_rootfs(root.path()).args(["sh"]).user("nobody-here").output().expect_err("no user");
     assert_eq!(error.kind(), ErrorKind::UnknownUser, "{error:?}");

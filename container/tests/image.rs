@@ -10,14 +10,17 @@ fn debian() -> testkit::Result<Image> {
 
 #[test]
 fn a_debian_program_runs_limited_as_root() -> testkit::Result {
-    require!(Root, Slow, CgroupV1("memory"), CgroupV1("pids"));
+    require!(Root, Slow, Cgroup("memory"), Cgroup("pids"));
     let store = tempfile::tempdir()?;
     let run = || -> testkit::Result<Container> { Ok(Container::from_image(&debian()?).store(store.path())) };
     let out = run()?.args(["sh", "-c", "cat /etc/os-release; id"]).memory(64 * MIB).pids(32).output()?;
     assert_eq!(out.status.reason(), Reason::Exited(0), "{out:?}");
     assert!(out.text().contains("Debian GNU/Linux"), "{}", out.text());
     assert!(out.text().contains("uid=0(root)"), "{}", out.text());
-    let out = run()?.user("www-data").args(["sh", "-c", "id; touch /x; rm -rf / 2>/dev/null; ls /usr/bin | wc -l"]).output()?;
+    let out = run()?
+        .user("www-data")
+        .args(["sh", "-c", "id; touch /x; rm -rf / 2>/dev/null; ls /usr/bin | wc -l"])
+        .output()?;
     assert!(out.text().starts_with("uid=33(www-data) gid=33(www-data)"), "{}", out.text());
     assert!(!out.text().ends_with("\n0\n"), "an ordinary user inside removed what is not his: {}", out.text());
     let script = "echo hi > /result; rm /etc/motd; mkdir /srv/new";
@@ -35,7 +38,8 @@ fn a_debian_program_runs_as_an_ordinary_user() -> testkit::Result {
     let _removed;
     if nix::unistd::geteuid().is_root() {
         // The cached layout is root's own; an ordinary user gets a copy.
-        let copied = std::process::Command::new("cp").arg("-rT").arg(testkit::debian_layout()?).arg(&readable).status()?;
+        let copied =
+            std::process::Command::new("cp").arg("-rT").arg(testkit::debian_layout()?).arg(&readable).status()?;
         let opened = std::process::Command::new("chmod").args(["-R", "a+rX"]).arg(&readable).status()?;
         assert!(copied.success() && opened.success());
         _removed = Remove(readable.clone());
@@ -44,11 +48,19 @@ fn a_debian_program_runs_as_an_ordinary_user() -> testkit::Result {
     let store = tempfile::tempdir()?;
     let image = Image::open(&format!("oci:{}", readable.display()))?;
     let run = || Container::from_image(&image).store(store.path());
-    let out = run().args(["sh", "-c", "cat /etc/os-release; id -u; touch /x && ls -ld /x /root; cat /proc/self/uid_map"]).output()?;
+    let out = run()
+        .args(["sh", "-c", "cat /etc/os-release; id -u; touch /x && ls -ld /x /root; cat /proc/self/uid_map"])
+        .output()?;
     assert!(out.status.success(), "{out:?}");
     assert!(out.text().contains("Debian GNU/Linux"));
     println!("{}", out.text());
-    let out = run().user("1000:1000").hostname("box").env("LANG", "C.UTF-8").current_dir("/srv").args(["sh", "-c", "id -u; pwd; hostname; echo $LANG"]).output()?;
+    let out = run()
+        .user("1000:1000")
+        .hostname("box")
+        .env("LANG", "C.UTF-8")
+        .current_dir("/srv")
+        .args(["sh", "-c", "id -u; pwd; hostname; echo $LANG"])
+        .output()?;
     assert_eq!(out.text(), "1000\n/srv\nbox\nC.UTF-8\n");
     Ok(())
 }

@@ -29,17 +29,13 @@ pub struct Caller {
     group: u32,
     name: Option<String>,
     capabilities: u64,
+    bounding: u64,
 }
 
 impl Caller {
     /// A caller with these ids, without a name and without capabilities.
     pub fn new(user: u32, group: u32) -> Self {
-        Self {
-            user,
-            group,
-            name: None,
-            capabilities: 0,
-        }
+        Self { user, group, name: None, capabilities: 0, bounding: u64::MAX }
     }
 
     /// The calling thread: effective ids and capabilities, and the name that the user database has for the user.
@@ -50,22 +46,18 @@ impl Caller {
     pub fn current() -> Result<Self, Error> {
         let status = read("/proc/thread-self/status")?;
         let mask = field(&status, "CapEff").and_then(|mask| u64::from_str_radix(mask, 16).ok());
-        let capabilities = mask.ok_or_else(|| {
-            Error::new(
-                ErrorKind::Malformed,
-                "no effective capabilities in /proc/thread-self/status",
-            )
-        })?;
-        // A user that the database does not know has no name, which is no reason to fail.
-        let name = User::from_uid(geteuid())
-            .ok()
-            .flatten()
-            .map(|user| user.name);
+        let capabilities = mask
+            .ok_or_else(|| Error::new(ErrorKind::Malformed, "no effective capabilities in /proc/thread-self/status"))?;
+        let bounding = field(&status, "CapBnd").and_then(|mask| u64::from_str_radix(mask, 16).ok());
+        // A user that the database does not know has no name, which is no reason to fail. Root needs none: it maps by itself.
+        let user = Some(geteuid()).filter(|user| !user.is_root());
+        let name = user.and_then(|user| User::from_uid(user).ok().flatten()).map(|user| user.name);
         Ok(Self {
             user: geteuid().as_raw(),
             group: getegid().as_raw(),
             name,
             capabilities,
+            bounding: bounding.unwrap_or(u64::MAX),
         })
     }
 
@@ -81,6 +73,12 @@ impl Caller {
     pub fn capabilities(mut self, mask: u64) -> Self {
         self.capabilities = mask;
         self
+    }
+
+    /// The capabilities that its programs can have at all, as a mask (`CapBnd`). Default: every one.
+    #[must_use]
+    pub fn bounding_set(&self) -> u64 {
+        self.bounding
     }
 
     /// The effective user id.

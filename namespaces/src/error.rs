@@ -55,11 +55,7 @@ pub enum ErrorKind {
 impl Error {
     /// An error that begins here.
     pub(crate) fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
-        Self {
-            kind,
-            what: what.into(),
-            source: None,
-        }
+        Self { kind, what: what.into(), source: None }
     }
 
     /// An error whose cause is another one.
@@ -68,18 +64,12 @@ impl Error {
         what: impl Into<String>,
         source: impl std::error::Error + Send + Sync + 'static,
     ) -> Self {
-        Self {
-            kind,
-            what: what.into(),
-            source: Some(Box::new(source)),
-        }
+        Self { kind, what: what.into(), source: Some(Box::new(source)) }
     }
 
     /// The kernel's answer to an attempt.
     pub(crate) fn io(what: impl Into<String>, source: io::Error) -> Self {
-        let kind = source
-            .raw_os_error()
-            .map_or(ErrorKind::Malformed, ErrorKind::of);
+        let kind = source.raw_os_error().map_or(ErrorKind::Malformed, ErrorKind::of);
         Self::because(kind, what, source)
     }
 
@@ -137,15 +127,9 @@ mod tests {
     #[test]
     fn an_error_number_becomes_a_kind_and_stays_a_source() {
         let error = Error::os("cannot join it", Errno::EPERM);
-        assert_eq!(
-            (error.kind(), error.to_string()),
-            (ErrorKind::PermissionDenied, "cannot join it".into())
-        );
+        assert_eq!((error.kind(), error.to_string()), (ErrorKind::PermissionDenied, "cannot join it".into()));
         let source = std::error::Error::source(&error).unwrap();
-        assert_eq!(
-            source.downcast_ref::<io::Error>().unwrap().raw_os_error(),
-            Some(1)
-        );
+        assert_eq!(source.downcast_ref::<io::Error>().unwrap().raw_os_error(), Some(1));
         assert_eq!(Error::os("x", Errno::EMFILE).kind(), ErrorKind::Os(24));
     }
 }

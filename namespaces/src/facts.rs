@@ -51,30 +51,20 @@ impl Facts {
         let number = |name| field(&status, name).and_then(|value| value.parse::<u32>().ok());
         let caller = Caller::current().ok();
         let own_map = text("/proc/self/uid_map");
-        let lines = own_map.as_deref().map(|map| {
-            map.split_whitespace()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        });
+        let lines = own_map.as_deref().map(|map| map.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
         Self {
-            limits: Kind::ALL
-                .into_iter()
-                .filter_map(|kind| Some((kind, limit(kind)?)))
-                .collect(),
+            limits: Kind::ALL.into_iter().filter_map(|kind| Some((kind, limit(kind)?))).collect(),
             unprivileged_clone: switch("/proc/sys/kernel/unprivileged_userns_clone"),
             apparmor_restricts: switch("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
             chrooted: chrooted(),
             filtered: number("Seccomp").is_some_and(|mode| mode != 0),
             no_new_privileges: number("NoNewPrivs") == Some(1),
             privileged: caller.as_ref().is_some_and(Caller::is_privileged),
-            nested: lines
-                .as_deref()
-                .is_some_and(|words| words != ["0", "0", "4294967295"]),
+            nested: lines.as_deref().is_some_and(|words| words != ["0", "0", "4294967295"]),
             mapped: own_map.map(|map| !map.trim().is_empty()),
             threads: threads(),
-            helpers: Helpers::find().map(|found| {
-                is_set_user_id(found.newuidmap()) && is_set_user_id(found.newgidmap())
-            }),
+            helpers: Helpers::find()
+                .map(|found| is_set_user_id(found.newuidmap()) && is_set_user_id(found.newgidmap())),
             lent: caller.as_ref().and_then(lent),
         }
     }
@@ -94,29 +84,19 @@ fn switch(path: &str) -> Option<bool> {
 }
 
 fn limit(kind: Kind) -> Option<u64> {
-    text(&format!("/proc/sys/user/{}", kind.limit_name()))?
-        .trim()
-        .parse()
-        .ok()
+    text(&format!("/proc/sys/user/{}", kind.limit_name()))?.trim().parse().ok()
 }
 
 fn lent(caller: &Caller) -> Option<bool> {
     let (users, groups) = subordinate_texts().ok()?;
-    Some(
-        [users, groups]
-            .iter()
-            .all(|text| !subordinate_ranges(text, caller, None).is_empty()),
-    )
+    Some([users, groups].iter().all(|text| !subordinate_ranges(text, caller, None).is_empty()))
 }
 
 /// Compares the root directory with that of process 1, where it may be looked at and is in the same mount namespace;
 /// else a process without any mount at `/` is known to be in a `chroot(2)`.
 fn chrooted() -> Option<bool> {
     let mounts = text("/proc/thread-self/mountinfo")?;
-    if !mounts
-        .lines()
-        .any(|line| line.split(' ').nth(4) == Some("/"))
-    {
+    if !mounts.lines().any(|line| line.split(' ').nth(4) == Some("/")) {
         return Some(true);
     }
     let own = Identity::at("/proc/thread-self/ns/mnt").ok()?;
@@ -134,10 +114,7 @@ mod tests {
     #[test]
     fn the_facts_of_this_process() {
         let facts = Facts::gather();
-        assert!(
-            facts.threads.is_some_and(|count| count >= 2),
-            "the test harness has a thread of its own"
-        );
+        assert!(facts.threads.is_some_and(|count| count >= 2), "the test harness has a thread of its own");
         assert!(facts.limits.contains_key(&Kind::Net));
         assert_eq!(facts.privileged, Caller::current().unwrap().is_privileged());
     }

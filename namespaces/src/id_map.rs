@@ -25,17 +25,8 @@ impl Range {
     ///
     /// [`ErrorKind::Malformed`] if `count` is 0 or an id would be 4294967295 or beyond, which is no id.
     pub fn new(inside: u32, outside: u32, count: u32) -> Result<Self, Error> {
-        let range = Self {
-            inside,
-            outside,
-            count,
-        };
-        let refuse = |why| {
-            Err(Error::new(
-                ErrorKind::Malformed,
-                format!("id map line \"{range}\" {why}"),
-            ))
-        };
+        let range = Self { inside, outside, count };
+        let refuse = |why| Err(Error::new(ErrorKind::Malformed, format!("id map line \"{range}\" {why}")));
         if count == 0 {
             return refuse("maps no id");
         }
@@ -93,20 +84,14 @@ impl IdMap {
         let ranges: Vec<_> = ranges.into_iter().collect();
         let refuse = |why: String| Err(Error::new(ErrorKind::Malformed, why));
         if ranges.is_empty() || ranges.len() > LINES {
-            return refuse(format!(
-                "an id map has 1 to {LINES} lines, not {}",
-                ranges.len()
-            ));
+            return refuse(format!("an id map has 1 to {LINES} lines, not {}", ranges.len()));
         }
         for side in [Range::inside, Range::outside] {
             let mut sorted = ranges.clone();
             sorted.sort_by_key(|range| side(*range));
             for pair in sorted.windows(2) {
                 if side(pair[0]) + pair[0].count > side(pair[1]) {
-                    return refuse(format!(
-                        "id map lines \"{}\" and \"{}\" overlap",
-                        pair[0], pair[1]
-                    ));
+                    return refuse(format!("id map lines \"{}\" and \"{}\" overlap", pair[0], pair[1]));
                 }
             }
         }
@@ -145,20 +130,13 @@ impl IdMap {
     /// The first line, if any, whose outside ids do not all exist in `own`, the map of the namespace outside
     /// (`/proc/self/uid_map`): the kernel would answer `EPERM`.
     pub fn missing_from(&self, own: &Self) -> Option<Range> {
-        self.ranges
-            .iter()
-            .copied()
-            .find(|range| !own.holds(range.outside, range.count))
+        self.ranges.iter().copied().find(|range| !own.holds(range.outside, range.count))
     }
 
     /// Whether all `count` ids from `first` exist inside. Adjacent lines are walked through one by one.
     fn holds(&self, mut first: u32, mut count: u32) -> bool {
         while count > 0 {
-            let line = |range: &&Range| {
-                first
-                    .checked_sub(range.inside)
-                    .is_some_and(|offset| offset < range.count)
-            };
+            let line = |range: &&Range| first.checked_sub(range.inside).is_some_and(|offset| offset < range.count);
             let Some(range) = self.ranges.iter().find(line) else {
                 return false;
             };
@@ -189,26 +167,16 @@ impl FromStr for IdMap {
 
     /// Reads lines as `/proc/PID/uid_map` has them: three numbers each, however much space between them.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let ranges: Result<Vec<_>, _> = text
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-            .map(parse_line)
-            .collect();
+        let ranges: Result<Vec<_>, _> = text.lines().filter(|line| !line.trim().is_empty()).map(parse_line).collect();
         Self::new(ranges?)
     }
 }
 
 fn parse_line(line: &str) -> Result<Range, Error> {
-    let numbers: Vec<u32> = line
-        .split_whitespace()
-        .map_while(|word| word.parse().ok())
-        .collect();
+    let numbers: Vec<u32> = line.split_whitespace().map_while(|word| word.parse().ok()).collect();
     match (numbers.as_slice(), line.split_whitespace().count()) {
         ([inside, outside, count], 3) => Range::new(*inside, *outside, *count),
-        _ => Err(Error::new(
-            ErrorKind::Malformed,
-            format!("id map line {line:?} is not three numbers"),
-        )),
+        _ => Err(Error::new(ErrorKind::Malformed, format!("id map line {line:?} is not three numbers"))),
     }
 }
 
@@ -229,58 +197,28 @@ mod tests {
             ("", "an id map has 1 to 340 lines, not 0"),
             ("0 1000 0", "id map line \"0 1000 0\" maps no id"),
             ("0 1000", "id map line \"0 1000\" is not three numbers"),
-            (
-                "0 1000 1 2",
-                "id map line \"0 1000 1 2\" is not three numbers",
-            ),
+            ("0 1000 1 2", "id map line \"0 1000 1 2\" is not three numbers"),
             ("0 -1 1", "id map line \"0 -1 1\" is not three numbers"),
-            (
-                "0 4294967296 1",
-                "id map line \"0 4294967296 1\" is not three numbers",
-            ),
-            (
-                "0 4294967295 1",
-                "id map line \"0 4294967295 1\" goes beyond the last id",
-            ),
-            (
-                "4294967290 0 10",
-                "id map line \"4294967290 0 10\" goes beyond the last id",
-            ),
-            (
-                "0 0 10\n9 100 1",
-                "id map lines \"0 0 10\" and \"9 100 1\" overlap",
-            ),
-            (
-                "0 100 10\n10 109 1",
-                "id map lines \"0 100 10\" and \"10 109 1\" overlap",
-            ),
-            (
-                "20 5 1\n10 5 1",
-                "id map lines \"20 5 1\" and \"10 5 1\" overlap",
-            ),
+            ("0 4294967296 1", "id map line \"0 4294967296 1\" is not three numbers"),
+            ("0 4294967295 1", "id map line \"0 4294967295 1\" goes beyond the last id"),
+            ("4294967290 0 10", "id map line \"4294967290 0 10\" goes beyond the last id"),
+            ("0 0 10\n9 100 1", "id map lines \"0 0 10\" and \"9 100 1\" overlap"),
+            ("0 100 10\n10 109 1", "id map lines \"0 100 10\" and \"10 109 1\" overlap"),
+            ("20 5 1\n10 5 1", "id map lines \"20 5 1\" and \"10 5 1\" overlap"),
         ];
         for (text, message) in table {
             let error = text.parse::<IdMap>().unwrap_err();
-            assert_eq!(
-                (error.kind(), error.to_string()),
-                (ErrorKind::Malformed, message.to_owned())
-            );
+            assert_eq!((error.kind(), error.to_string()), (ErrorKind::Malformed, message.to_owned()));
         }
         let lines = |count: u32| IdMap::new((0..count).map(|n| Range::new(n, n * 2, 1).unwrap()));
         assert_eq!(lines(340).unwrap().ranges().len(), 340);
-        assert_eq!(
-            lines(341).unwrap_err().to_string(),
-            "an id map has 1 to 340 lines, not 341"
-        );
+        assert_eq!(lines(341).unwrap_err().to_string(), "an id map has 1 to 340 lines, not 341");
     }
 
     #[test]
     fn right_maps_come_back_as_text() {
         let own: IdMap = "         0          0 4294967295\n".parse().unwrap();
-        assert_eq!(
-            (own.count(), own.text()),
-            (4_294_967_295, "0 0 4294967295\n".into())
-        );
+        assert_eq!((own.count(), own.text()), (4_294_967_295, "0 0 4294967295\n".into()));
         let map: IdMap = "  0 1000\t1 \n\n1 100000 65536\n".parse().unwrap();
         assert_eq!(map.text(), "0 1000 1\n1 100000 65536\n");
         assert_eq!(map.to_string(), "0 1000 1, 1 100000 65536");
@@ -294,10 +232,7 @@ mod tests {
             assert_eq!(map.outside(inside), Some(outside));
             assert_eq!(map.inside(outside), Some(inside));
         }
-        assert_eq!(
-            (map.outside(65537), map.inside(0), map.inside(165_536)),
-            (None, None, None)
-        );
+        assert_eq!((map.outside(65537), map.inside(0), map.inside(165_536)), (None, None, None));
     }
 
     #[test]
@@ -311,18 +246,9 @@ mod tests {
             ("0 21 1", Some("0 21 1")),
         ] {
             let map: IdMap = text.parse().unwrap();
-            assert_eq!(
-                map.missing_from(&own).map(|range| range.to_string()),
-                missing.map(str::to_owned)
-            );
+            assert_eq!(map.missing_from(&own).map(|range| range.to_string()), missing.map(str::to_owned));
         }
         let first: IdMap = "0 0 4294967295".parse().unwrap();
-        assert_eq!(
-            "0 4294967290 5"
-                .parse::<IdMap>()
-                .unwrap()
-                .missing_from(&first),
-            None
-        );
+        assert_eq!("0 4294967290 5".parse::<IdMap>().unwrap().missing_from(&first), None);
     }
 }

@@ -60,10 +60,7 @@ impl IdMaps {
     ///
     /// [`ErrorKind::Malformed`] if an id is 4294967295, which is no id.
     pub fn own_as(caller: &Caller, user: u32, group: u32) -> Result<Self, Error> {
-        Ok(Self::new(
-            IdMap::single(user, caller.user_id())?,
-            IdMap::single(group, caller.group_id())?,
-        ))
+        Ok(Self::new(IdMap::single(user, caller.user_id())?, IdMap::single(group, caller.group_id())?))
     }
 
     /// The caller as root inside, and from 1 on the ids that `/etc/subuid` and `/etc/subgid` lend to it, whose texts
@@ -86,10 +83,7 @@ impl IdMaps {
     ///
     /// [`ErrorKind::MissingRanges`] if one of the texts lends nothing to the caller.
     pub fn subordinate(caller: &Caller, subuid: &str, subgid: &str) -> Result<Self, Error> {
-        Ok(Self::new(
-            lent(caller, subuid, "/etc/subuid", None)?,
-            lent(caller, subgid, "/etc/subgid", None)?,
-        ))
+        Ok(Self::new(lent(caller, subuid, "/etc/subuid", None)?, lent(caller, subgid, "/etc/subgid", None)?))
     }
 
     /// The map of user ids.
@@ -114,10 +108,7 @@ impl IdMaps {
 fn lent(caller: &Caller, text: &str, file: &str, own: Option<u32>) -> Result<IdMap, Error> {
     let ranges = subordinate_ranges(text, caller, own);
     if ranges.is_empty() {
-        return Err(Error::new(
-            ErrorKind::MissingRanges,
-            format!("{file} lends no ids to {caller}"),
-        ));
+        return Err(Error::new(ErrorKind::MissingRanges, format!("{file} lends no ids to {caller}")));
     }
     let mut next = 0;
     let mut lines = Vec::new();
@@ -143,10 +134,7 @@ mod tests {
     #[test]
     fn own_maps_one_id() {
         let maps = IdMaps::own(&ann()).unwrap();
-        assert_eq!(
-            (maps.users().text(), maps.groups().text()),
-            ("0 1000 1\n".into(), "0 1001 1\n".into())
-        );
+        assert_eq!((maps.users().text(), maps.groups().text()), ("0 1000 1\n".into(), "0 1001 1\n".into()));
         assert!(maps.only(&ann()));
         let same = IdMaps::own_as(&ann(), 1000, 1001).unwrap();
         assert_eq!(same.users().text(), "1000 1000 1\n");
@@ -157,26 +145,14 @@ mod tests {
     fn lent_ids_follow_the_own_one() {
         let table: [(&str, Result<&str, &str>); 8] = [
             ("ann:100000:65536", Ok("0 1000 1, 1 100000 65536")),
-            (
-                "bob:1:2\nann:100000:10\nann:300000:5\n",
-                Ok("0 1000 1, 1 100000 10, 11 300000 5"),
-            ),
+            ("bob:1:2\nann:100000:10\nann:300000:5\n", Ok("0 1000 1, 1 100000 10, 11 300000 5")),
             ("1000:100000:10", Ok("0 1000 1, 1 100000 10")),
             // The own id lies within what is lent: it is mapped once.
             ("ann:999:3", Ok("0 1000 1, 1 999 1, 2 1001 1")),
-            (
-                "ann:0:4294967295",
-                Ok("0 1000 1, 1 0 1000, 1001 1001 4294966294"),
-            ),
+            ("ann:0:4294967295", Ok("0 1000 1, 1 0 1000, 1001 1001 4294966294")),
             ("", Err("/etc/subuid lends no ids to user ann (1000)")),
-            (
-                "annabel:100000:10",
-                Err("/etc/subuid lends no ids to user ann (1000)"),
-            ),
-            (
-                "ann:1000:1",
-                Err("/etc/subuid lends no ids to user ann (1000)"),
-            ),
+            ("annabel:100000:10", Err("/etc/subuid lends no ids to user ann (1000)")),
+            ("ann:1000:1", Err("/etc/subuid lends no ids to user ann (1000)")),
         ];
         for (text, wanted) in table {
             let got = IdMaps::for_user(&ann(), text, "ann:5000:5");
@@ -187,10 +163,7 @@ mod tests {
             assert_eq!(got.as_deref().map_err(String::as_str), wanted, "{text:?}");
         }
         let error = IdMaps::for_user(&ann(), "ann:100000:10", "").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "/etc/subgid lends no ids to user ann (1000)"
-        );
+        assert_eq!(error.to_string(), "/etc/subgid lends no ids to user ann (1000)");
     }
 
     #[test]
@@ -203,9 +176,7 @@ mod tests {
 
     #[test]
     fn no_more_lines_than_the_kernel_takes() {
-        let text: String = (0..400)
-            .map(|n| format!("ann:{}:1\n", 100_000 + n * 2))
-            .collect();
+        let text: String = (0..400).map(|n| format!("ann:{}:1\n", 100_000 + n * 2)).collect();
         let maps = IdMaps::for_user(&ann(), &text, &text).unwrap();
         assert_eq!(maps.users().ranges().len(), LINES);
     }

@@ -42,16 +42,8 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, the user namespace first.
-    pub const ALL: [Self; 8] = [
-        Self::User,
-        Self::Mount,
-        Self::Pid,
-        Self::Net,
-        Self::Ipc,
-        Self::Uts,
-        Self::Cgroup,
-        Self::Time,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::User, Self::Mount, Self::Pid, Self::Net, Self::Ipc, Self::Uts, Self::Cgroup, Self::Time];
 
     /// Its `CLONE_NEW*` number, as `clone3(2)`, `unshare(2)` and `setns(2)` take it.
     pub const fn flag(self) -> u32 {
@@ -156,12 +148,10 @@ impl FromStr for Kind {
 
     fn from_str(name: &str) -> Result<Self, Error> {
         let known = |kind: &Self| name == kind.name() || name == kind.oci_name();
-        Self::ALL.into_iter().find(known).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Malformed,
-                format!("unknown kind of namespace {name:?}"),
-            )
-        })
+        Self::ALL
+            .into_iter()
+            .find(known)
+            .ok_or_else(|| Error::new(ErrorKind::Malformed, format!("unknown kind of namespace {name:?}")))
     }
 }
 
@@ -210,9 +200,7 @@ impl NamespaceSet {
 
     /// The kinds, in the order of [`Kind::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Kind> {
-        Kind::ALL
-            .into_iter()
-            .filter(move |kind| self.contains(*kind))
+        Kind::ALL.into_iter().filter(move |kind| self.contains(*kind))
     }
 
     /// The `CLONE_NEW*` numbers, added up.
@@ -222,10 +210,7 @@ impl NamespaceSet {
 
     /// The kinds whose `CLONE_NEW*` number is in `flags`; other bits are passed over.
     pub fn from_flags(flags: u32) -> Self {
-        Kind::ALL
-            .into_iter()
-            .filter(|kind| flags & kind.flag() != 0)
-            .collect()
+        Kind::ALL.into_iter().filter(|kind| flags & kind.flag() != 0).collect()
     }
 }
 
@@ -282,10 +267,7 @@ mod tests {
             assert_eq!(Kind::from_flag(flag), Some(kind));
             assert_eq!(kernel.parse::<Kind>().unwrap(), kind);
             assert_eq!(oci.parse::<Kind>().unwrap(), kind);
-            assert_eq!(
-                (kind.to_string(), kind.oci_name()),
-                (kernel.to_owned(), oci)
-            );
+            assert_eq!((kind.to_string(), kind.oci_name()), (kernel.to_owned(), oci));
         }
         assert_eq!(Kind::from_flag(0x200), None);
         let error = "Network".parse::<Kind>().unwrap_err();
@@ -303,9 +285,6 @@ mod tests {
         assert!(NamespaceSet::NONE.is_empty() && !all.is_empty());
         let mut set = NamespaceSet::NONE;
         set.extend([Kind::Time, Kind::Mount]);
-        assert_eq!(
-            (set.to_string(), format!("{set:?}")),
-            ("mnt, time".into(), "{Mount, Time}".into())
-        );
+        assert_eq!((set.to_string(), format!("{set:?}")), ("mnt, time".into(), "{Mount, Time}".into()));
     }
 }

@@ -57,13 +57,8 @@ pub fn list(pid: u32) -> Result<Vec<Entry>, Error> {
             }
             let path = format!("/proc/{pid}/ns/{name}");
             match Identity::at(&path) {
-                Ok(identity) => entries.push(Entry {
-                    name,
-                    kind,
-                    identity,
-                }),
-                Err(error)
-                    if error.kind() == std::io::ErrorKind::NotFound && kind != Kind::User => {}
+                Ok(identity) => entries.push(Entry { name, kind, identity }),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && kind != Kind::User => {}
                 Err(error) => return Err(Error::io(format!("cannot look at {path}"), error)),
             }
         }
@@ -90,16 +85,8 @@ pub fn list_all() -> Result<Vec<Listed>, Error> {
     }
     let listed = |((kind, identity), mut processes): ((Kind, Identity), Vec<u32>)| {
         processes.sort_unstable();
-        let command = processes
-            .first()
-            .map(|pid| command(*pid))
-            .unwrap_or_default();
-        Listed {
-            kind,
-            identity,
-            processes,
-            command,
-        }
+        let command = processes.first().map(|pid| command(*pid)).unwrap_or_default();
+        Listed { kind, identity, processes, command }
     };
     Ok(groups.into_iter().map(listed).collect())
 }
@@ -109,29 +96,18 @@ fn processes() -> Result<Vec<u32>, Error> {
     let mut pids = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|error| Error::io("cannot read /proc", error))?;
-        pids.extend(
-            entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<u32>().ok()),
-        );
+        pids.extend(entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
     }
     if pids.is_empty() {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            "no process in /proc: it is no proc file system",
-        ));
+        return Err(Error::new(ErrorKind::NotFound, "no process in /proc: it is no proc file system"));
     }
     Ok(pids)
 }
 
 fn command(pid: u32) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words: Vec<_> = line
-        .split(|byte| *byte == 0)
-        .filter(|word| !word.is_empty())
-        .map(String::from_utf8_lossy)
-        .collect();
+    let words: Vec<_> =
+        line.split(|byte| *byte == 0).filter(|word| !word.is_empty()).map(String::from_utf8_lossy).collect();
     if !words.is_empty() {
         return words.join(" ");
     }
@@ -146,11 +122,7 @@ mod tests {
 
     #[test]
     fn a_process_has_a_file_per_kind_and_two_for_its_children() {
-        let names: Vec<_> = list(std::process::id())
-            .unwrap()
-            .iter()
-            .map(|entry| entry.name)
-            .collect();
+        let names: Vec<_> = list(std::process::id()).unwrap().iter().map(|entry| entry.name).collect();
         let mut files: Vec<_> = fs::read_dir("/proc/self/ns")
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -167,20 +139,10 @@ mod tests {
     fn this_process_is_among_all() {
         let own = std::process::id();
         let all = list_all().unwrap();
-        for entry in list(own)
-            .unwrap()
-            .iter()
-            .filter(|entry| entry.name == entry.kind.name())
-        {
-            let found = all
-                .iter()
-                .find(|listed| (listed.kind, listed.identity) == (entry.kind, entry.identity));
+        for entry in list(own).unwrap().iter().filter(|entry| entry.name == entry.kind.name()) {
+            let found = all.iter().find(|listed| (listed.kind, listed.identity) == (entry.kind, entry.identity));
             let found = found.unwrap_or_else(|| panic!("no {entry:?}"));
-            assert!(
-                found.processes.contains(&own)
-                    && found.processes.is_sorted()
-                    && !found.command.is_empty()
-            );
+            assert!(found.processes.contains(&own) && found.processes.is_sorted() && !found.command.is_empty());
         }
     }
 }

@@ -78,10 +78,7 @@ impl Helpers {
     /// # Errors
     ///
     /// [`ErrorKind::Malformed`] if a path is relative.
-    pub fn new(
-        newuidmap: impl Into<PathBuf>,
-        newgidmap: impl Into<PathBuf>,
-    ) -> Result<Self, Error> {
+    pub fn new(newuidmap: impl Into<PathBuf>, newgidmap: impl Into<PathBuf>) -> Result<Self, Error> {
         let absolute = |path: PathBuf| {
             if path.is_absolute() {
                 return Ok(path);
@@ -89,24 +86,13 @@ impl Helpers {
             let what = format!("helper program {} has no absolute path", path.display());
             Err(Error::new(ErrorKind::Malformed, what))
         };
-        Ok(Self {
-            users: absolute(newuidmap.into())?,
-            groups: absolute(newgidmap.into())?,
-        })
+        Ok(Self { users: absolute(newuidmap.into())?, groups: absolute(newgidmap.into())? })
     }
 
     /// Looks for them in `/usr/bin`, `/bin` and `/usr/local/bin`.
     pub fn find() -> Option<Self> {
-        let find = |name| {
-            DIRECTORIES
-                .iter()
-                .map(|place| Path::new(place).join(name))
-                .find(|path| path.is_file())
-        };
-        Some(Self {
-            users: find("newuidmap")?,
-            groups: find("newgidmap")?,
-        })
+        let find = |name| DIRECTORIES.iter().map(|place| Path::new(place).join(name)).find(|path| path.is_file());
+        Some(Self { users: find("newuidmap")?, groups: find("newgidmap")? })
     }
 
     /// The path of `newuidmap`.
@@ -154,18 +140,9 @@ fn files(pid: u32, maps: &IdMaps) -> Result<(), Error> {
 fn file(pid: u32, name: &str, text: &str) -> Result<(), Error> {
     let path = format!("/proc/{pid}/{name}");
     let what = || format!("cannot write {:?} to {path}", text.trim_end());
-    let mut file = File::options()
-        .write(true)
-        .open(&path)
-        .map_err(|error| Error::io(what(), error))?;
-    let written = file
-        .write(text.as_bytes())
-        .map_err(|error| Error::io(what(), error))?;
-    if written == text.len() {
-        Ok(())
-    } else {
-        Err(Error::new(ErrorKind::Os(nix::libc::EIO), what()))
-    }
+    let mut file = File::options().write(true).open(&path).map_err(|error| Error::io(what(), error))?;
+    let written = file.write(text.as_bytes()).map_err(|error| Error::io(what(), error))?;
+    if written == text.len() { Ok(()) } else { Err(Error::new(ErrorKind::Os(nix::libc::EIO), what())) }
 }
 
 fn explained(error: Error, name: &str, map: &IdMap) -> Error {
@@ -173,63 +150,31 @@ fn explained(error: Error, name: &str, map: &IdMap) -> Error {
         return error;
     }
     // The commonest cause inside another container: an id is handed on that this namespace does not have.
-    let own = read(&format!("/proc/self/{name}"))
-        .ok()
-        .and_then(|text| text.parse::<IdMap>().ok());
+    let own = read(&format!("/proc/self/{name}")).ok().and_then(|text| text.parse::<IdMap>().ok());
     if let Some(range) = own.and_then(|own| map.missing_from(&own)) {
-        return error.adding(format!(
-            "the ids of \"{range}\" do not all exist in the caller's user namespace"
-        ));
+        return error.adding(format!("the ids of \"{range}\" do not all exist in the caller's user namespace"));
     }
     let errno = nix::libc::EPERM;
-    Error::because(
-        ErrorKind::PermissionDenied,
-        error.to_string(),
-        Refusal::explain(Attempt::Map, errno),
-    )
+    Error::because(ErrorKind::PermissionDenied, error.to_string(), Refusal::explain(Attempt::Map, errno))
 }
 
 fn help(program: &Path, pid: u32, map: &IdMap) -> Result<(), Error> {
-    let numbers = map
-        .ranges()
-        .iter()
-        .flat_map(|range| [range.inside(), range.outside(), range.count()]);
-    let arguments = std::iter::once(pid)
-        .chain(numbers)
-        .map(|number| number.to_string());
+    let numbers = map.ranges().iter().flat_map(|range| [range.inside(), range.outside(), range.count()]);
+    let arguments = std::iter::once(pid).chain(numbers).map(|number| number.to_string());
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::null());
-    let what = || {
-        format!(
-            "cannot map ids \"{map}\" of process {pid} with {}",
-            program.display()
-        )
-    };
+    command.args(arguments).env_clear().current_dir("/").stdin(Stdio::null());
+    let what = || format!("cannot map ids \"{map}\" of process {pid} with {}", program.display());
     let output = command.output().map_err(|error| {
         let missing = error.kind() == std::io::ErrorKind::NotFound;
-        let kind = if missing {
-            ErrorKind::HelperMissing
-        } else {
-            ErrorKind::HelperFailed
-        };
+        let kind = if missing { ErrorKind::HelperMissing } else { ErrorKind::HelperFailed };
         Error::io(what(), error).recast(kind)
     })?;
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr)
-        .trim()
-        .replace('\n', "; ");
+    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
     let what = format!("{}: {}: {said}", what(), output.status);
-    Err(Error::because(
-        ErrorKind::HelperFailed,
-        what,
-        Refusal::explain(Attempt::MapByHelper, nix::libc::EPERM),
-    ))
+    Err(Error::because(ErrorKind::HelperFailed, what, Refusal::explain(Attempt::MapByHelper, nix::libc::EPERM)))
 }
 
 /// The texts of `/etc/subuid` and `/etc/subgid`; a file that is missing lends nothing.
@@ -249,8 +194,7 @@ pub fn subordinate_texts() -> Result<(String, String), Error> {
 /// Whether a file is set-user-id.
 pub(crate) fn is_set_user_id(path: impl AsRef<OsStr>) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    fs::metadata(Path::new(path.as_ref()))
-        .is_ok_and(|metadata| metadata.permissions().mode() & 0o4000 != 0)
+    fs::metadata(Path::new(path.as_ref())).is_ok_and(|metadata| metadata.permissions().mode() & 0o4000 != 0)
 }
 
 #[cfg(test)]
@@ -269,24 +213,13 @@ mod tests {
             (&own, &root, None, Ok(MapMethod::Parent)),
             (&lent, &root, Some(helpers()), Ok(MapMethod::Parent)),
             (&own, &ann, Some(helpers()), Ok(MapMethod::Own)),
-            (
-                &lent,
-                &ann,
-                Some(helpers()),
-                Ok(MapMethod::Helper(helpers())),
-            ),
+            (&lent, &ann, Some(helpers()), Ok(MapMethod::Helper(helpers()))),
             (&lent, &ann, None, Err(ErrorKind::HelperMissing)),
         ];
         for (maps, caller, helpers, wanted) in table {
-            assert_eq!(
-                MapMethod::choose(maps, caller, helpers).map_err(|error| error.kind()),
-                wanted
-            );
+            assert_eq!(MapMethod::choose(maps, caller, helpers).map_err(|error| error.kind()), wanted);
         }
-        assert_eq!(
-            Helpers::new("newuidmap", "/x").unwrap_err().kind(),
-            ErrorKind::Malformed
-        );
+        assert_eq!(Helpers::new("newuidmap", "/x").unwrap_err().kind(), ErrorKind::Malformed);
     }
 
     #[test]
@@ -299,10 +232,7 @@ mod tests {
         let ls = Helpers::new("/bin/ls", "/bin/ls").unwrap();
         let error = write(4_000_000_000, &own, &MapMethod::Helper(ls)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::HelperFailed);
-        assert!(
-            error.to_string().contains("4000000000") && error.to_string().contains("No such file"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("4000000000") && error.to_string().contains("No such file"), "{error}");
         let agreeing = Helpers::new("/bin/true", "/bin/true").unwrap();
         write(4_000_000_000, &own, &MapMethod::Helper(agreeing)).unwrap();
     }
@@ -311,10 +241,7 @@ mod tests {
     fn no_process_no_maps() {
         let own = IdMaps::own(&Caller::new(1, 1)).unwrap();
         for method in [MapMethod::Own, MapMethod::Parent] {
-            assert_eq!(
-                write(4_000_000_000, &own, &method).unwrap_err().kind(),
-                ErrorKind::NotFound
-            );
+            assert_eq!(write(4_000_000_000, &own, &method).unwrap_err().kind(), ErrorKind::NotFound);
         }
     }
 }

@@ -77,23 +77,14 @@ impl Namespace {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let what = || format!("cannot open namespace {}", path.display());
-        let place = File::options()
-            .read(true)
-            .custom_flags(OFlag::O_PATH.bits())
-            .open(path);
+        let place = File::options().read(true).custom_flags(OFlag::O_PATH.bits()).open(path);
         let place = place.map_err(|error| Error::io(what(), error))?;
         let system = fstatfs(&place).map_err(|errno| Error::io(what(), errno.into()))?;
         if system.filesystem_type() != NSFS_MAGIC {
-            return Err(Error::new(
-                ErrorKind::NotANamespace,
-                format!("{} is no namespace", path.display()),
-            ));
+            return Err(Error::new(ErrorKind::NotANamespace, format!("{} is no namespace", path.display())));
         }
         let file = File::open(format!("/proc/self/fd/{}", place.as_raw_fd()));
-        Self::checked(
-            file.map_err(|error| Error::io(what(), error))?.into(),
-            &what,
-        )
+        Self::checked(file.map_err(|error| Error::io(what(), error))?.into(), &what)
     }
 
     /// Opens the namespace that process `pid` is in; [`crate::Namespaces::of`] opens all of them at one moment.
@@ -111,32 +102,20 @@ impl Namespace {
     ///
     /// [`ErrorKind::NotANamespace`] if the descriptor is of something else.
     pub fn from_descriptor(descriptor: OwnedFd) -> Result<Self, Error> {
-        Self::checked(descriptor, &|| {
-            "cannot use descriptor as a namespace".to_owned()
-        })
+        Self::checked(descriptor, &|| "cannot use descriptor as a namespace".to_owned())
     }
 
     fn checked(descriptor: OwnedFd, what: &dyn Fn() -> String) -> Result<Self, Error> {
         let flag = sys::kind(descriptor.as_fd()).map_err(|errno| match errno {
-            Errno::ENOTTY => {
-                Error::os(format!("{}: it is none", what()), errno).recast(ErrorKind::NotANamespace)
-            }
+            Errno::ENOTTY => Error::os(format!("{}: it is none", what()), errno).recast(ErrorKind::NotANamespace),
             other => Error::os(what(), other),
         })?;
-        let kind = Kind::from_flag(flag).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Unsupported,
-                format!("{}: unknown kind {flag:#x}", what()),
-            )
-        })?;
+        let kind = Kind::from_flag(flag)
+            .ok_or_else(|| Error::new(ErrorKind::Unsupported, format!("{}: unknown kind {flag:#x}", what())))?;
         let file = File::from(descriptor);
         let metadata = file.metadata().map_err(|error| Error::io(what(), error))?;
         let identity = Identity::new(metadata.dev(), metadata.ino());
-        Ok(Self {
-            descriptor: file.into(),
-            kind,
-            identity,
-        })
+        Ok(Self { descriptor: file.into(), kind, identity })
     }
 
     /// Of what kind it is.
@@ -156,10 +135,7 @@ impl Namespace {
     /// [`ErrorKind::PermissionDenied`] if that is neither the caller's user namespace nor below it.
     pub fn owner(&self) -> Result<Self, Error> {
         let what = || format!("cannot find the owner of a {}", self.kind.words());
-        Self::checked(
-            sys::owner(self.as_fd()).map_err(|errno| Error::os(what(), errno))?,
-            &what,
-        )
+        Self::checked(sys::owner(self.as_fd()).map_err(|errno| Error::os(what(), errno))?, &what)
     }
 
     /// The user or pid namespace above this one (`NS_GET_PARENT`).
@@ -170,10 +146,7 @@ impl Namespace {
     /// that do not nest.
     pub fn parent(&self) -> Result<Self, Error> {
         let what = || format!("cannot find the parent of a {}", self.kind.words());
-        Self::checked(
-            sys::parent(self.as_fd()).map_err(|errno| Error::os(what(), errno))?,
-            &what,
-        )
+        Self::checked(sys::parent(self.as_fd()).map_err(|errno| Error::os(what(), errno))?, &what)
     }
 
     /// The user who made a user namespace (`NS_GET_OWNER_UID`), as the caller's user namespace knows it.
@@ -228,10 +201,7 @@ mod tests {
             assert_eq!(Namespace::open(path).unwrap_err().kind(), kind, "{path}");
         }
         let file = File::open("/proc/self/status").unwrap();
-        assert_eq!(
-            Namespace::from_descriptor(file.into()).unwrap_err().kind(),
-            ErrorKind::NotANamespace
-        );
+        assert_eq!(Namespace::from_descriptor(file.into()).unwrap_err().kind(), ErrorKind::NotANamespace);
     }
 
     #[test]
@@ -242,32 +212,12 @@ mod tests {
                 continue;
             };
             assert_eq!(namespace.kind(), kind);
-            assert_eq!(
-                Identity::at(&format!("/proc/{pid}/ns/{kind}")).unwrap(),
-                namespace.identity()
-            );
+            assert_eq!(Identity::at(&format!("/proc/{pid}/ns/{kind}")).unwrap(), namespace.identity());
         }
         let user = Namespace::of(pid, Kind::User).unwrap();
-        assert_eq!(
-            Namespace::of(pid, Kind::Net)
-                .unwrap()
-                .owner_uid()
-                .unwrap_err()
-                .kind(),
-            ErrorKind::Os(22)
-        );
-        assert_eq!(
-            Namespace::of(pid, Kind::Net)
-                .unwrap()
-                .parent()
-                .unwrap_err()
-                .kind(),
-            ErrorKind::Os(22)
-        );
+        assert_eq!(Namespace::of(pid, Kind::Net).unwrap().owner_uid().unwrap_err().kind(), ErrorKind::Os(22));
+        assert_eq!(Namespace::of(pid, Kind::Net).unwrap().parent().unwrap_err().kind(), ErrorKind::Os(22));
         assert_ne!(user, Namespace::of(pid, Kind::Net).unwrap());
-        assert_eq!(
-            user,
-            Namespace::from_descriptor(user.duplicate().unwrap()).unwrap()
-        );
+        assert_eq!(user, Namespace::from_descriptor(user.duplicate().unwrap()).unwrap());
     }
 }

@@ -64,15 +64,9 @@ impl Namespaces {
         let members = open_all(&format!("/proc/{pid}/ns"));
         // If the process still has its number, the files were its own; if not, they may be another's or nobody's.
         if !sys::exists(pidfd.as_fd()) {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("{}: it has ended", what()),
-            ));
+            return Err(Error::new(ErrorKind::NotFound, format!("{}: it has ended", what())));
         }
-        Ok(Self {
-            members: members?,
-            process: Some(Process { pid, pidfd }),
-        })
+        Ok(Self { members: members?, process: Some(Process { pid, pidfd }) })
     }
 
     /// Those of the calling thread: what to [`Namespaces::enter`] to come back.
@@ -81,10 +75,7 @@ impl Namespaces {
     ///
     /// Any of opening files in `/proc/thread-self/ns`.
     pub fn own() -> Result<Self, Error> {
-        Ok(Self {
-            members: open_all("/proc/thread-self/ns")?,
-            process: None,
-        })
+        Ok(Self { members: open_all("/proc/thread-self/ns")?, process: None })
     }
 
     /// Only those of these kinds.
@@ -112,16 +103,12 @@ impl Namespaces {
 
     /// The kinds of which both have the same namespace.
     pub fn shared_with(&self, other: &Self) -> NamespaceSet {
-        self.iter()
-            .filter(|member| other.get(member.kind()) == Some(member))
-            .map(Namespace::kind)
-            .collect()
+        self.iter().filter(|member| other.get(member.kind()) == Some(member)).map(Namespace::kind).collect()
     }
 
     /// The kinds of which the two have different namespaces.
     pub fn differing_from(&self, other: &Self) -> NamespaceSet {
-        let differs =
-            |member: &&Namespace| other.get(member.kind()).is_some_and(|twin| twin != *member);
+        let differs = |member: &&Namespace| other.get(member.kind()).is_some_and(|twin| twin != *member);
         self.iter().filter(differs).map(Namespace::kind).collect()
     }
 
@@ -136,9 +123,9 @@ impl Namespaces {
         differing.iter().try_fold(selection, |selection, kind| {
             let target = match (&self.process, self.get(kind)) {
                 (Some(process), _) => Target::Process(process.pid),
-                (None, Some(member)) => Target::Open(std::sync::Arc::new(
-                    Namespace::from_descriptor(member.duplicate()?)?,
-                )),
+                (None, Some(member)) => {
+                    Target::Open(std::sync::Arc::new(Namespace::from_descriptor(member.duplicate()?)?))
+                }
                 (None, None) => return Ok(selection),
             };
             Ok(selection.namespace(kind, Source::Join(target)))
@@ -163,9 +150,7 @@ impl Namespaces {
         refuse_for_threads(self.foreign()?)?;
         thread::scope(|scope| {
             let inside = || self.enter_foreign().map(|()| closure());
-            let thread = thread::Builder::new()
-                .name("keelbox-inside".into())
-                .spawn_scoped(scope, inside);
+            let thread = thread::Builder::new().name("keelbox-inside".into()).spawn_scoped(scope, inside);
             let thread = thread.map_err(|error| Error::io("cannot start a thread", error))?;
             thread.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
@@ -199,9 +184,7 @@ impl Namespaces {
                 Kind::Pid => Ok(Identity::new(0, 0)),
                 _ => Err(error),
             });
-            if own.map_err(|error| Error::io(format!("cannot look at {path}"), error))?
-                != member.identity()
-            {
+            if own.map_err(|error| Error::io(format!("cannot look at {path}"), error))? != member.identity() {
                 foreign = foreign.and(member.kind());
             }
         }
@@ -212,12 +195,7 @@ impl Namespaces {
         let foreign = self.foreign()?;
         if foreign.contains(Kind::Mount) {
             let shared = sys::unshare_directories();
-            shared.map_err(|errno| {
-                Error::os(
-                    "cannot give the thread a working directory of its own",
-                    errno,
-                )
-            })?;
+            shared.map_err(|errno| Error::os("cannot give the thread a working directory of its own", errno))?;
         }
         match &self.process {
             // One file is exactly the namespace that was opened; several at once are all or none.
@@ -228,21 +206,14 @@ impl Namespaces {
 
     fn join_at_once(&self, process: &Process, kinds: NamespaceSet) -> Result<(), Error> {
         let flags = (OFlag::O_PATH | OFlag::O_DIRECTORY).bits();
-        let directory = File::options()
-            .read(true)
-            .custom_flags(flags)
-            .open("/proc/thread-self/ns");
-        let directory =
-            directory.map_err(|error| Error::io("cannot open /proc/thread-self/ns", error))?;
+        let directory = File::options().read(true).custom_flags(flags).open("/proc/thread-self/ns");
+        let directory = directory.map_err(|error| Error::io("cannot open /proc/thread-self/ns", error))?;
         match sys::join(process.pidfd.as_fd(), kinds.flags()) {
             Ok(()) => self.verify(&directory, kinds),
             // It has ended, but its namespaces are held; or the kernel takes no pidfd yet.
             Err(Errno::ESRCH | Errno::EINVAL | Errno::EBADF) => self.join_each(kinds),
             Err(errno) => {
-                let what = format!(
-                    "cannot enter the namespaces of process {} ({kinds})",
-                    process.pid
-                );
+                let what = format!("cannot enter the namespaces of process {} ({kinds})", process.pid);
                 Err(refused(what, errno, kinds))
             }
         }
@@ -252,17 +223,10 @@ impl Namespaces {
     fn verify(&self, directory: &File, kinds: NamespaceSet) -> Result<(), Error> {
         for member in self.iter().filter(|member| kinds.contains(member.kind())) {
             let name = member.kind().name_for_children();
-            let found = fstatat(directory, name, AtFlags::empty()).map_err(|errno| {
-                Error::io(
-                    format!("cannot look at /proc/thread-self/ns/{name}"),
-                    errno.into(),
-                )
-            })?;
+            let found = fstatat(directory, name, AtFlags::empty())
+                .map_err(|errno| Error::io(format!("cannot look at /proc/thread-self/ns/{name}"), errno.into()))?;
             if Identity::new(found.st_dev, found.st_ino) != member.identity() {
-                let what = format!(
-                    "the {} of the process changed while it was entered",
-                    member.kind().words()
-                );
+                let what = format!("the {} of the process changed while it was entered", member.kind().words());
                 return Err(Error::new(ErrorKind::Changed, what));
             }
         }
@@ -271,20 +235,13 @@ impl Namespaces {
 
     fn join_each(&self, kinds: NamespaceSet) -> Result<(), Error> {
         // The user namespace gives the right to join the others; the mount namespace may hide what they need.
-        let mut members: Vec<_> = self
-            .iter()
-            .filter(|member| kinds.contains(member.kind()))
-            .collect();
+        let mut members: Vec<_> = self.iter().filter(|member| kinds.contains(member.kind())).collect();
         members.sort_by_key(|member| member.kind() == Kind::Mount);
         let mut inside = NamespaceSet::NONE;
         for member in members {
             let kind = member.kind();
             sys::join(member.as_fd(), kind.flag()).map_err(|errno| {
-                let done = if inside.is_empty() {
-                    String::new()
-                } else {
-                    format!(" (now inside: {inside})")
-                };
+                let done = if inside.is_empty() { String::new() } else { format!(" (now inside: {inside})") };
                 let what = format!("cannot enter {kind}:[{}]{done}", member.identity().inode());
                 refused(what, errno, kind.into())
             })?;
@@ -304,10 +261,7 @@ fn open_all(directory: &str) -> Result<Vec<Namespace>, Error> {
 }
 
 fn refuse_for_threads(foreign: NamespaceSet) -> Result<(), Error> {
-    match foreign
-        .iter()
-        .find(|kind| matches!(kind, Kind::User | Kind::Time))
-    {
+    match foreign.iter().find(|kind| matches!(kind, Kind::User | Kind::Time)) {
         Some(kind) => {
             let what = format!(
                 "cannot enter a {} with a thread: the kernel moves only single-threaded processes; leave that kind \
@@ -321,11 +275,7 @@ fn refuse_for_threads(foreign: NamespaceSet) -> Result<(), Error> {
 }
 
 fn refused(what: String, errno: Errno, kinds: NamespaceSet) -> Error {
-    Error::because(
-        ErrorKind::of(errno.0),
-        what,
-        Refusal::explain(Attempt::Join(kinds), errno.0),
-    )
+    Error::because(ErrorKind::of(errno.0), what, Refusal::explain(Attempt::Join(kinds), errno.0))
 }
 
 #[cfg(test)]
@@ -354,10 +304,7 @@ mod tests {
 
     #[test]
     fn no_process_no_namespaces() {
-        assert_eq!(
-            Namespaces::of(4_000_000).unwrap_err().kind(),
-            ErrorKind::NotFound
-        );
+        assert_eq!(Namespaces::of(4_000_000).unwrap_err().kind(), ErrorKind::NotFound);
     }
 
     #[test]
@@ -366,14 +313,7 @@ mod tests {
             let refused = matches!(kind, Kind::User | Kind::Time);
             let kinds = NamespaceSet::from_iter([kind, Kind::Net]);
             let error = refuse_for_threads(kinds).map_err(|error| error.kind());
-            assert_eq!(
-                error,
-                if refused {
-                    Err(ErrorKind::MultiThreaded)
-                } else {
-                    Ok(())
-                }
-            );
+            assert_eq!(error, if refused { Err(ErrorKind::MultiThreaded) } else { Ok(()) });
         }
     }
 

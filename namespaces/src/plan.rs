@@ -41,12 +41,7 @@ impl Plan {
         let joins = joins(selection);
         let stages = Stages::new(selection);
         let steps = steps(selection, &joins, &stages, first);
-        Self {
-            clone: stages.clone,
-            joins,
-            steps,
-            maps: selection.maps.clone(),
-        }
+        Self { clone: stages.clone, joins, steps, maps: selection.maps.clone() }
     }
 
     /// The `CLONE_NEW*` flags for `clone3(2)` of the stage.
@@ -67,17 +62,12 @@ impl Plan {
 
     /// Whether the steps clone once more ([`Step::Fork`]).
     pub fn forks(&self) -> bool {
-        self.steps
-            .iter()
-            .any(|step| matches!(step, Step::Fork { .. }))
+        self.steps.iter().any(|step| matches!(step, Step::Fork { .. }))
     }
 
     /// The maps to [`crate::write`] when the stage waits for [`Wait::Maps`]: none if it writes them itself.
     pub fn maps_to_write(&self) -> Option<(&IdMaps, &MapMethod)> {
-        self.maps
-            .as_ref()
-            .map(|(maps, method)| (maps, method))
-            .filter(|(_, method)| **method != MapMethod::Own)
+        self.maps.as_ref().map(|(maps, method)| (maps, method)).filter(|(_, method)| **method != MapMethod::Own)
     }
 
     /// Opens what is joined, for the slots from the first on. Checks kinds and refuses what the kernel would.
@@ -109,21 +99,9 @@ impl Stages {
         // A cgroup namespace begins at the cgroup its first process is in, which is that of the last clone.
         let at_fork = |kind: Kind| forks && matches!(kind, Kind::Pid | Kind::Cgroup);
         let fork: NamespaceSet = new.iter().filter(|kind| at_fork(*kind)).collect();
-        let rest: NamespaceSet = new
-            .iter()
-            .filter(|kind| *kind != Kind::Time && !at_fork(*kind))
-            .collect();
-        let (clone, unshare) = if late {
-            (NamespaceSet::NONE, rest)
-        } else {
-            (rest, NamespaceSet::NONE)
-        };
-        Self {
-            clone,
-            unshare,
-            fork: forks.then_some(fork),
-            time,
-        }
+        let rest: NamespaceSet = new.iter().filter(|kind| *kind != Kind::Time && !at_fork(*kind)).collect();
+        let (clone, unshare) = if late { (NamespaceSet::NONE, rest) } else { (rest, NamespaceSet::NONE) };
+        Self { clone, unshare, fork: forks.then_some(fork), time }
     }
 }
 
@@ -131,23 +109,15 @@ impl Stages {
 fn joins(selection: &Selection) -> Vec<Join> {
     let mut joins: Vec<Join> = Vec::new();
     // Of the kinds after the user namespace, the mount namespace goes last.
-    let order = Kind::ALL
-        .into_iter()
-        .filter(|kind| *kind != Kind::Mount)
-        .chain([Kind::Mount]);
+    let order = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Mount).chain([Kind::Mount]);
     for kind in order {
         let Some(target) = selection.joined(kind) else {
             continue;
         };
-        let same = |join: &&mut Join| {
-            matches!(target, crate::source::Target::Process(_)) && join.target == *target
-        };
+        let same = |join: &&mut Join| matches!(target, crate::source::Target::Process(_)) && join.target == *target;
         match joins.iter_mut().find(same) {
             Some(join) => join.kinds = join.kinds.and(kind),
-            None => joins.push(Join {
-                target: target.clone(),
-                kinds: kind.into(),
-            }),
+            None => joins.push(Join { target: target.clone(), kinds: kind.into() }),
         }
     }
     // A stable sort: the mount namespace stays last of those that do not come with the user namespace.
@@ -162,10 +132,7 @@ fn steps(selection: &Selection, joins: &[Join], stages: &Stages, first: Slot) ->
         steps.push(Step::Conceal {});
     }
     for (join, slot) in joins.iter().zip(first.0..) {
-        steps.push(Step::Join {
-            namespace: Slot(slot),
-            kinds: join.kinds.flags(),
-        });
+        steps.push(Step::Join { namespace: Slot(slot), kinds: join.kinds.flags() });
     }
     // The names of a joined uts namespace are not for a new user namespace to set.
     let names_early = selection.joined(Kind::Uts).is_some() && !joins_user;
@@ -173,21 +140,15 @@ fn steps(selection: &Selection, joins: &[Join], stages: &Stages, first: Slot) ->
         names(selection, &mut steps);
     }
     if !stages.unshare.is_empty() {
-        steps.push(Step::Unshare {
-            kinds: stages.unshare.flags(),
-        });
+        steps.push(Step::Unshare { kinds: stages.unshare.flags() });
     }
     if let Some((maps, method)) = &selection.maps {
         map(maps, method, &mut steps);
     }
     if stages.time {
-        steps.push(Step::Unshare {
-            kinds: Kind::Time.flag(),
-        });
+        steps.push(Step::Unshare { kinds: Kind::Time.flag() });
         if let Some(offsets) = selection.offsets.filter(|offsets| !offsets.is_empty()) {
-            steps.push(Step::TimeOffsets {
-                text: text(offsets.text()),
-            });
+            steps.push(Step::TimeOffsets { text: text(offsets.text()) });
         }
     }
     if !joins_user {
@@ -198,10 +159,7 @@ fn steps(selection: &Selection, joins: &[Join], stages: &Stages, first: Slot) ->
         steps.push(Step::Ids { user: 0, group: 0 });
     }
     if let Some(kinds) = stages.fork {
-        steps.push(Step::Fork {
-            flags: kinds.flags().into(),
-            cgroup: Slot::NONE,
-        });
+        steps.push(Step::Fork { flags: kinds.flags().into(), cgroup: Slot::NONE });
     }
     if !names_early {
         names(selection, &mut steps);
@@ -223,32 +181,18 @@ fn names(selection: &Selection, steps: &mut Vec<OwnedStep>) {
 
 fn map(maps: &IdMaps, method: &MapMethod, steps: &mut Vec<OwnedStep>) {
     if *method != MapMethod::Own {
-        return steps.push(Step::Wait {
-            what: Wait::Maps,
-            listener: Slot::NONE,
-        });
+        return steps.push(Step::Wait { what: Wait::Maps, listener: Slot::NONE });
     }
     // Without privilege the kernel takes a group map only after `setgroups(2)` has been given up (CVE-2014-8989).
-    steps.push(Step::Map {
-        file: MapFile::Groups,
-        text: c"deny".into(),
-    });
-    steps.push(Step::Map {
-        file: MapFile::Users,
-        text: text(maps.users().text()),
-    });
-    steps.push(Step::Map {
-        file: MapFile::GroupIds,
-        text: text(maps.groups().text()),
-    });
+    steps.push(Step::Map { file: MapFile::Groups, text: c"deny".into() });
+    steps.push(Step::Map { file: MapFile::Users, text: text(maps.users().text()) });
+    steps.push(Step::Map { file: MapFile::GroupIds, text: text(maps.groups().text()) });
 }
 
 /// Whether the stage must change its ids to be root inside. With [`MapMethod::Own`] it is who it was.
 fn becomes_root(selection: &Selection) -> bool {
     selection.maps.as_ref().is_some_and(|(maps, method)| {
-        *method != MapMethod::Own
-            && maps.users().outside(0).is_some()
-            && maps.groups().outside(0).is_some()
+        *method != MapMethod::Own && maps.users().outside(0).is_some() && maps.groups().outside(0).is_some()
     })
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Leaves out on purpose: everything that is not about namespaces. Oldest kernel: 4.1 for `NSpid`.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 
 use crate::error::{Error, ErrorKind};
 
@@ -22,21 +23,21 @@ pub fn ns_pids(pid: u32) -> Result<Vec<u32>, Error> {
     let status = read(&path)?;
     let malformed = || Error::new(ErrorKind::Malformed, format!("no NSpid in {path}"));
     let line = field(&status, "NSpid").ok_or_else(malformed)?;
-    line.split_whitespace()
-        .map(|pid| pid.parse().map_err(|_| malformed()))
-        .collect()
+    line.split_whitespace().map(|pid| pid.parse().map_err(|_| malformed())).collect()
 }
 
 /// The text of a file below `/proc`.
 pub(crate) fn read(path: &str) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(|error| Error::io(format!("cannot read {path}"), error))
+    // The kernel writes the whole text for each read, and `read_to_string` would ask for it in eight pieces.
+    let mut text = Vec::with_capacity(8192);
+    let read = File::open(path).and_then(|mut file| file.read_to_end(&mut text));
+    read.map_err(|error| Error::io(format!("cannot read {path}"), error))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// The value of a line `NAME: value` in a status file.
 pub(crate) fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim))
+    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim))
 }
 
 #[cfg(test)]
@@ -45,8 +46,7 @@ mod tests {
 
     #[test]
     fn fields_are_found_by_their_whole_name() {
-        let status =
-            "Name:\tNSpid: 3\nNSpidX:\t4\nNSpid:\t13512\t11\t1\nSeccomp:\t0\nSeccomp_filters:\t2\n";
+        let status = "Name:\tNSpid: 3\nNSpidX:\t4\nNSpid:\t13512\t11\t1\nSeccomp:\t0\nSeccomp_filters:\t2\n";
         assert_eq!(field(status, "NSpid"), Some("13512\t11\t1"));
         assert_eq!(field(status, "Seccomp"), Some("0"));
         assert_eq!(field(status, "CapEff"), None);

@@ -129,15 +129,9 @@ fn create(kinds: NamespaceSet, errno: Errno, facts: &Facts) -> Verdict {
         Errno::EPERM | Errno::EACCES if kinds.contains(Kind::User) => user_refused(facts),
         Errno::EPERM if !facts.privileged => verdict(
             Cause::Privilege,
-            format!(
-                "new namespaces ({kinds}) need CAP_SYS_ADMIN; make a user namespace with them, or run as root"
-            ),
+            format!("new namespaces ({kinds}) need CAP_SYS_ADMIN; make a user namespace with them, or run as root"),
         ),
-        Errno::EINVAL
-            if kinds.contains(Kind::User) && facts.threads.is_some_and(|count| count > 1) =>
-        {
-            threads(facts)
-        }
+        Errno::EINVAL if kinds.contains(Kind::User) && facts.threads.is_some_and(|count| count > 1) => threads(facts),
         Errno::EINVAL | Errno::ENOSYS => unknown_to_kernel(kinds),
         Errno::ENOMEM if kinds.contains(Kind::Pid) => dead(),
         _ => None,
@@ -147,10 +141,7 @@ fn create(kinds: NamespaceSet, errno: Errno, facts: &Facts) -> Verdict {
 /// `user_namespaces(7)`, "Limits": none left of one kind, or nested more than 32 deep.
 fn exhausted(kinds: NamespaceSet, facts: &Facts) -> Verdict {
     let limit = |kind: Kind| facts.limits.get(&kind).map(|limit| (kind, *limit));
-    let lowest = kinds
-        .iter()
-        .filter_map(limit)
-        .min_by_key(|(_, limit)| *limit);
+    let lowest = kinds.iter().filter_map(limit).min_by_key(|(_, limit)| *limit);
     let Some((kind, limit)) = lowest else {
         let kind = kinds.iter().next().unwrap_or(Kind::User);
         return verdict(
@@ -162,9 +153,7 @@ fn exhausted(kinds: NamespaceSet, facts: &Facts) -> Verdict {
     };
     let (words, sysctl) = (kind.words(), kind.limit_name());
     if limit == 0 {
-        let text = format!(
-            "new {words}s are switched off on this machine; as root: sysctl user.{sysctl}=15000"
-        );
+        let text = format!("new {words}s are switched off on this machine; as root: sysctl user.{sysctl}=15000");
         return verdict(Cause::Limit(kind), text);
     }
     let text = format!(
@@ -187,8 +176,7 @@ fn user_refused(facts: &Facts) -> Verdict {
         return verdict(Cause::Chroot, text);
     }
     if facts.mapped == Some(false) {
-        let text =
-            "the caller's ids have no meaning in its own user namespace; write its id maps first";
+        let text = "the caller's ids have no meaning in its own user namespace; write its id maps first";
         return verdict(Cause::Unmapped, text);
     }
     apparmor(facts).or_else(|| filter(facts))
@@ -306,10 +294,7 @@ fn unknown_to_kernel(kinds: NamespaceSet) -> Verdict {
             format!("{kind} since {major}.{minor}")
         })
         .collect();
-    let text = format!(
-        "the kernel was built without such namespaces or is too old ({})",
-        list.join(", ")
-    );
+    let text = format!("the kernel was built without such namespaces or is too old ({})", list.join(", "));
     verdict(Cause::Kernel, text)
 }
 
@@ -332,10 +317,7 @@ fn unknown(errno: i32, facts: &Facts) -> (Cause, String) {
     if facts.filtered {
         seen.push("a system call filter is at work");
     }
-    let text = format!(
-        "{system}; {}, and no setting of the machine is known to forbid it",
-        seen.join(", ")
-    );
+    let text = format!("{system}; {}, and no setting of the machine is known to forbid it", seen.join(", "));
     (Cause::Unknown, text)
 }
 

@@ -10,12 +10,7 @@ const ENOSPC: i32 = 28;
 const EUSERS: i32 = 87;
 
 fn facts(change: impl FnOnce(&mut Facts)) -> Facts {
-    let mut facts = Facts {
-        threads: Some(3),
-        mapped: Some(true),
-        chrooted: Some(false),
-        ..Facts::default()
-    };
+    let mut facts = Facts { threads: Some(3), mapped: Some(true), chrooted: Some(false), ..Facts::default() };
     change(&mut facts);
     facts
 }
@@ -35,21 +30,9 @@ fn none_left() {
     let text = "a user may have 5 network namespaces, nested 32 deep at most; end some, or as root: sysctl \
                 user.max_net_namespaces=10";
     check(&[
-        (
-            USER,
-            ENOSPC,
-            none,
-            Cause::Limit(Kind::User),
-            "user.max_user_namespaces=",
-        ),
+        (USER, ENOSPC, none, Cause::Limit(Kind::User), "user.max_user_namespaces="),
         (both, ENOSPC, few, Cause::Limit(Kind::Net), text),
-        (
-            USER,
-            EUSERS,
-            facts(|_| ()),
-            Cause::Limit(Kind::User),
-            "32 deep",
-        ),
+        (USER, EUSERS, facts(|_| ()), Cause::Limit(Kind::User), "32 deep"),
     ]);
 }
 
@@ -64,44 +47,14 @@ fn user_namespaces_not_permitted() {
     });
     let unknown = "the caller has no CAP_SYS_ADMIN, and no setting";
     check(&[
-        (
-            USER,
-            EPERM,
-            debian,
-            Cause::UnprivilegedClone,
-            "kernel.unprivileged_userns_clone=1",
-        ),
+        (USER, EPERM, debian, Cause::UnprivilegedClone, "kernel.unprivileged_userns_clone=1"),
         (USER, EPERM, ubuntu(), Cause::AppArmor, "userns=0"),
         (USER, EACCES, ubuntu(), Cause::AppArmor, "userns=0"),
-        (
-            USER,
-            EPERM,
-            facts(|f| f.chrooted = Some(true)),
-            Cause::Chroot,
-            "chroot",
-        ),
-        (
-            USER,
-            EPERM,
-            facts(|f| f.mapped = Some(false)),
-            Cause::Unmapped,
-            "id maps",
-        ),
-        (
-            USER,
-            EPERM,
-            facts(|f| f.filtered = true),
-            Cause::Filter,
-            "seccomp=unconfined",
-        ),
+        (USER, EPERM, facts(|f| f.chrooted = Some(true)), Cause::Chroot, "chroot"),
+        (USER, EPERM, facts(|f| f.mapped = Some(false)), Cause::Unmapped, "id maps"),
+        (USER, EPERM, facts(|f| f.filtered = true), Cause::Filter, "seccomp=unconfined"),
         (USER, EPERM, facts(|_| ()), Cause::Unknown, unknown),
-        (
-            USER,
-            EPERM,
-            root,
-            Cause::Unknown,
-            "in a user namespace itself",
-        ),
+        (USER, EPERM, root, Cause::Unknown, "in a user namespace itself"),
     ]);
 }
 
@@ -117,20 +70,8 @@ fn creating_otherwise() {
         (USER, EINVAL, facts(|_| ()), Cause::Threads, "has 3 threads"),
         (USER, EINVAL, alone, Cause::Kernel, "user since 3.8"),
         (time, EINVAL, facts(|_| ()), Cause::Kernel, "time since 5.6"),
-        (
-            pid,
-            ENOMEM,
-            facts(|_| ()),
-            Cause::DeadPidNamespace,
-            "first process",
-        ),
-        (
-            NET,
-            ENOMEM,
-            facts(|_| ()),
-            Cause::Unknown,
-            "Cannot allocate memory",
-        ),
+        (pid, ENOMEM, facts(|_| ()), Cause::DeadPidNamespace, "first process"),
+        (NET, ENOMEM, facts(|_| ()), Cause::Unknown, "Cannot allocate memory"),
     ]);
 }
 
@@ -142,37 +83,13 @@ fn joining() {
     let admin = || facts(|f| f.privileged = true);
     check(&[
         (user, EPERM, facts(|_| ()), Cause::Privilege, "its maker"),
-        (
-            net,
-            EPERM,
-            facts(|_| ()),
-            Cause::Privilege,
-            "in the one that owns them",
-        ),
-        (
-            net,
-            EPERM,
-            admin(),
-            Cause::Privilege,
-            "belong to a user namespace",
-        ),
-        (
-            net,
-            EPERM,
-            facts(|f| (f.privileged, f.filtered) = (true, true)),
-            Cause::Filter,
-            "filter",
-        ),
+        (net, EPERM, facts(|_| ()), Cause::Privilege, "in the one that owns them"),
+        (net, EPERM, admin(), Cause::Privilege, "belong to a user namespace"),
+        (net, EPERM, facts(|f| (f.privileged, f.filtered) = (true, true)), Cause::Filter, "filter"),
         (time, EUSERS, admin(), Cause::Threads, "single-threaded"),
         (user, EINVAL, admin(), Cause::Threads, "single-threaded"),
         (net, EINVAL, admin(), Cause::Kernel, "net since 2.6"),
-        (
-            Attempt::Join(Kind::Pid.into()),
-            ENOMEM,
-            admin(),
-            Cause::DeadPidNamespace,
-            "ended",
-        ),
+        (Attempt::Join(Kind::Pid.into()), ENOMEM, admin(), Cause::DeadPidNamespace, "ended"),
     ]);
 }
 
@@ -180,48 +97,12 @@ fn joining() {
 fn mapping() {
     let found = |works| move |f: &mut Facts| f.helpers = Some(works);
     check(&[
-        (
-            Attempt::Map,
-            EPERM,
-            facts(|_| ()),
-            Cause::Privilege,
-            "use newuidmap",
-        ),
-        (
-            Attempt::Map,
-            EPERM,
-            facts(|f| f.apparmor_restricts = Some(true)),
-            Cause::AppArmor,
-            "profile",
-        ),
-        (
-            Attempt::Map,
-            EPERM,
-            facts(|f| f.privileged = true),
-            Cause::Privilege,
-            "CAP_SETFCAP",
-        ),
-        (
-            Attempt::MapByHelper,
-            EPERM,
-            facts(|_| ()),
-            Cause::HelperMissing,
-            "uidmap",
-        ),
-        (
-            Attempt::MapByHelper,
-            EPERM,
-            facts(found(false)),
-            Cause::HelperPowerless,
-            "chmod u+s",
-        ),
-        (
-            Attempt::MapByHelper,
-            EPERM,
-            facts(found(true)),
-            Cause::Unknown,
-            "not permitted",
-        ),
+        (Attempt::Map, EPERM, facts(|_| ()), Cause::Privilege, "use newuidmap"),
+        (Attempt::Map, EPERM, facts(|f| f.apparmor_restricts = Some(true)), Cause::AppArmor, "profile"),
+        (Attempt::Map, EPERM, facts(|f| f.privileged = true), Cause::Privilege, "CAP_SETFCAP"),
+        (Attempt::MapByHelper, EPERM, facts(|_| ()), Cause::HelperMissing, "uidmap"),
+        (Attempt::MapByHelper, EPERM, facts(found(false)), Cause::HelperPowerless, "chmod u+s"),
+        (Attempt::MapByHelper, EPERM, facts(found(true)), Cause::Unknown, "not permitted"),
         (
             Attempt::MapByHelper,
             EPERM,
@@ -242,11 +123,7 @@ fn mapping() {
 fn check(table: &[(Attempt, i32, Facts, Cause, &str)]) {
     for (attempt, errno, facts, cause, part) in table {
         let refusal = Refusal::of(*attempt, *errno, facts);
-        assert_eq!(
-            (refusal.cause(), refusal.errno()),
-            (*cause, *errno),
-            "{attempt:?}: {refusal}"
-        );
+        assert_eq!((refusal.cause(), refusal.errno()), (*cause, *errno), "{attempt:?}: {refusal}");
         let text = refusal.to_string();
         assert!(text.contains(part), "{attempt:?}: {text}");
         assert!(!text.ends_with('.') && !text.contains('\n'), "{text}");

@@ -137,18 +137,12 @@ impl Selection {
 
     /// The kinds of which there will be a new one.
     pub fn new_kinds(&self) -> NamespaceSet {
-        Kind::ALL
-            .into_iter()
-            .filter(|kind| *self.source(*kind) == Source::New)
-            .collect()
+        Kind::ALL.into_iter().filter(|kind| *self.source(*kind) == Source::New).collect()
     }
 
     /// The kinds of which one that exists is joined.
     pub fn joined_kinds(&self) -> NamespaceSet {
-        Kind::ALL
-            .into_iter()
-            .filter(|kind| self.joined(*kind).is_some())
-            .collect()
+        Kind::ALL.into_iter().filter(|kind| self.joined(*kind).is_some()).collect()
     }
 
     pub(crate) fn joined(&self, kind: Kind) -> Option<&Target> {
@@ -201,10 +195,7 @@ impl Selection {
             }
             Source::Host => "there is no new user namespace".to_owned(),
         };
-        Err(Error::new(
-            ErrorKind::Contradiction,
-            format!("cannot set id maps: {why}"),
-        ))
+        Err(Error::new(ErrorKind::Contradiction, format!("cannot set id maps: {why}")))
     }
 
     fn check_time(&self) -> Result<(), Error> {
@@ -226,9 +217,7 @@ impl Selection {
     fn check_name(&self, what: &str, name: Option<&str>) -> Result<(), Error> {
         let Some(name) = name else { return Ok(()) };
         if *self.source(Kind::Uts) == Source::Host {
-            let what = format!(
-                "cannot set {what} {name:?}: without a uts namespace it would be the host's"
-            );
+            let what = format!("cannot set {what} {name:?}: without a uts namespace it would be the host's");
             return Err(Error::new(ErrorKind::Contradiction, what));
         }
         if name.len() > NAME_LENGTH || name.contains('\0') {
@@ -243,9 +232,7 @@ impl Selection {
         if self.privileged || new.is_empty() || *self.source(Kind::User) != Source::Host {
             return Ok(());
         }
-        let what = format!(
-            "cannot make new namespaces ({new}) without CAP_SYS_ADMIN or a new user namespace"
-        );
+        let what = format!("cannot make new namespaces ({new}) without CAP_SYS_ADMIN or a new user namespace");
         Err(Error::new(ErrorKind::PermissionDenied, what))
     }
 }
@@ -268,10 +255,7 @@ mod tests {
     }
 
     fn maps(selection: Selection) -> Selection {
-        selection.id_maps(
-            IdMaps::own(&Caller::new(1000, 1000)).unwrap(),
-            MapMethod::Own,
-        )
+        selection.id_maps(IdMaps::own(&Caller::new(1000, 1000)).unwrap(), MapMethod::Own)
     }
 
     fn day() -> TimeOffsets {
@@ -282,17 +266,11 @@ mod tests {
     fn what_contradicts_itself_is_refused() {
         let table = [
             (
-                root()
-                    .namespace(Kind::Net, Source::New)
-                    .namespace(Kind::Net, Source::Host),
+                root().namespace(Kind::Net, Source::New).namespace(Kind::Net, Source::Host),
                 ErrorKind::Duplicate,
                 "the network namespace is selected twice",
             ),
-            (
-                maps(root()),
-                ErrorKind::Contradiction,
-                "cannot set id maps: there is no new user namespace",
-            ),
+            (maps(root()), ErrorKind::Contradiction, "cannot set id maps: there is no new user namespace"),
             (
                 maps(root().namespace(Kind::User, process())),
                 ErrorKind::Contradiction,
@@ -304,10 +282,7 @@ mod tests {
                 "cannot set clock offsets: there is no new time namespace",
             ),
             (
-                ann()
-                    .namespace(Kind::User, process())
-                    .namespace(Kind::Time, Source::New)
-                    .time_offsets(day()),
+                ann().namespace(Kind::User, process()).namespace(Kind::Time, Source::New).time_offsets(day()),
                 ErrorKind::Unsupported,
                 "cannot set clock offsets in a joined user namespace without privilege",
             ),
@@ -322,23 +297,16 @@ mod tests {
                 "domain name \"a\\0b\" has more than 64 bytes or a NUL",
             ),
             (
-                ann()
-                    .namespace(Kind::Net, Source::New)
-                    .namespace(Kind::Mount, Source::New),
+                ann().namespace(Kind::Net, Source::New).namespace(Kind::Mount, Source::New),
                 ErrorKind::PermissionDenied,
                 "cannot make new namespaces (mnt, net) without CAP_SYS_ADMIN or a new user namespace",
             ),
         ];
         for (selection, kind, message) in table {
             let error = selection.plan(Slot(0)).unwrap_err();
-            assert_eq!(
-                (error.kind(), error.to_string()),
-                (kind, message.to_owned())
-            );
+            assert_eq!((error.kind(), error.to_string()), (kind, message.to_owned()));
         }
-        let long = root()
-            .namespace(Kind::Uts, Source::New)
-            .hostname("x".repeat(65));
+        let long = root().namespace(Kind::Uts, Source::New).hostname("x".repeat(65));
         assert_eq!(long.check().unwrap_err().kind(), ErrorKind::Malformed);
     }
 
@@ -351,13 +319,8 @@ mod tests {
             uts(Source::New).hostname("x".repeat(64)),
             uts(process()).hostname("x").domainname("y"),
             maps(ann().namespace(Kind::User, Source::New)),
-            ann()
-                .namespace(Kind::User, process())
-                .namespace(Kind::Net, Source::New),
-            root()
-                .namespace(Kind::User, process())
-                .namespace(Kind::Time, Source::New)
-                .time_offsets(day()),
+            ann().namespace(Kind::User, process()).namespace(Kind::Net, Source::New),
+            root().namespace(Kind::User, process()).namespace(Kind::Time, Source::New).time_offsets(day()),
         ] {
             selection.check().unwrap();
         }

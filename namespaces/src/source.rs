@@ -82,10 +82,7 @@ impl Join {
                     self.refuse_own(user.map_err(|error| Error::io(what(), error))?)?;
                 }
                 if !sys::exists(pidfd.as_fd()) {
-                    return Err(Error::new(
-                        ErrorKind::NotFound,
-                        format!("{}: it has ended", what()),
-                    ));
+                    return Err(Error::new(ErrorKind::NotFound, format!("{}: it has ended", what())));
                 }
                 Ok(pidfd)
             }
@@ -100,10 +97,7 @@ impl Join {
     fn check(&self, namespace: &Namespace) -> Result<(), Error> {
         if self.kinds != namespace.kind().into() {
             let (is, wanted) = (namespace.kind().words(), self.kinds);
-            let what = format!(
-                "cannot join {}: it is a {is}, not of kind {wanted}",
-                self.target
-            );
+            let what = format!("cannot join {}: it is a {is}, not of kind {wanted}", self.target);
             return Err(Error::new(ErrorKind::WrongKind, what));
         }
         if namespace.kind() == Kind::User {
@@ -131,11 +125,7 @@ mod tests {
     use super::*;
 
     fn join(target: Target, kind: Kind) -> Result<OwnedFd, Error> {
-        Join {
-            target,
-            kinds: kind.into(),
-        }
-        .open()
+        Join { target, kinds: kind.into() }.open()
     }
 
     #[test]
@@ -144,41 +134,21 @@ mod tests {
         assert!(join(net(), Kind::Net).is_ok());
         let error = join(net(), Kind::Uts).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WrongKind);
-        assert_eq!(
-            error.to_string(),
-            "cannot join /proc/self/ns/net: it is a network namespace, not of kind uts"
-        );
+        assert_eq!(error.to_string(), "cannot join /proc/self/ns/net: it is a network namespace, not of kind uts");
         let open = Arc::new(Namespace::open("/proc/self/ns/net").unwrap());
         assert!(join(Target::Open(open.clone()), Kind::Net).is_ok());
-        assert_eq!(
-            join(Target::Open(open), Kind::Ipc).unwrap_err().kind(),
-            ErrorKind::WrongKind
-        );
+        assert_eq!(join(Target::Open(open), Kind::Ipc).unwrap_err().kind(), ErrorKind::WrongKind);
         let file = Target::Path("/proc/self/status".into());
-        assert_eq!(
-            join(file, Kind::Net).unwrap_err().kind(),
-            ErrorKind::NotANamespace
-        );
+        assert_eq!(join(file, Kind::Net).unwrap_err().kind(), ErrorKind::NotANamespace);
     }
 
     #[test]
     fn the_own_user_namespace_cannot_be_joined() {
         let own = std::process::id();
-        for target in [
-            Target::Path("/proc/self/ns/user".into()),
-            Target::Process(own),
-        ] {
-            assert_eq!(
-                join(target, Kind::User).unwrap_err().kind(),
-                ErrorKind::OwnUserNamespace
-            );
+        for target in [Target::Path("/proc/self/ns/user".into()), Target::Process(own)] {
+            assert_eq!(join(target, Kind::User).unwrap_err().kind(), ErrorKind::OwnUserNamespace);
         }
         assert!(join(Target::Process(own), Kind::Net).is_ok());
-        assert_eq!(
-            join(Target::Process(u32::MAX >> 1), Kind::Net)
-                .unwrap_err()
-                .kind(),
-            ErrorKind::NotFound
-        );
+        assert_eq!(join(Target::Process(u32::MAX >> 1), Kind::Net).unwrap_err().kind(), ErrorKind::NotFound);
     }
 }

@@ -9,11 +9,7 @@ use crate::caller::Caller;
 ///
 /// A line that is not `NAME-OR-UID:FIRST:COUNT` is passed over, as the helper programs do; so is one that overlaps an
 /// earlier line, which no map could hold.
-pub(crate) fn subordinate_ranges(
-    text: &str,
-    caller: &Caller,
-    except: Option<u32>,
-) -> Vec<(u32, u32)> {
+pub(crate) fn subordinate_ranges(text: &str, caller: &Caller, except: Option<u32>) -> Vec<(u32, u32)> {
     let mut taken: Vec<(u32, u32)> = Vec::new();
     for (first, count) in text.lines().filter_map(|line| parse(line, caller)) {
         for (first, count) in around((first, count), except) {
@@ -55,12 +51,7 @@ mod tests {
         let text = "# a comment\n\nann:100000:10\n ann:200000:10 \nann:x:1\nann:1\nann:1:2:3\nann:5:0\nann:4294967295:1\n\
                     ann:-1:4\nbob:300000:10\n1000:400000:10\r\nann:100005:10\nann:4294967290:5";
         let ann = Caller::new(1000, 1000).name("ann");
-        let lent = [
-            (100_000, 10),
-            (200_000, 10),
-            (400_000, 10),
-            (4_294_967_290, 5),
-        ];
+        let lent = [(100_000, 10), (200_000, 10), (400_000, 10), (4_294_967_290, 5)];
         assert_eq!(subordinate_ranges(text, &ann, None), lent);
         let nameless = Caller::new(1000, 1000);
         assert_eq!(subordinate_ranges(text, &nameless, None), [(400_000, 10)]);

@@ -21,14 +21,10 @@ impl Offset {
     /// [`ErrorKind::Malformed`] if `nanoseconds` is 1,000,000,000 or more.
     pub fn new(seconds: i64, nanoseconds: u32) -> Result<Self, Error> {
         if nanoseconds >= NANOSECONDS {
-            let what =
-                format!("clock offset of {nanoseconds} nanoseconds: a second has {NANOSECONDS}");
+            let what = format!("clock offset of {nanoseconds} nanoseconds: a second has {NANOSECONDS}");
             return Err(Error::new(ErrorKind::Malformed, what));
         }
-        Ok(Self {
-            seconds,
-            nanoseconds,
-        })
+        Ok(Self { seconds, nanoseconds })
     }
 
     /// Whole seconds.
@@ -85,9 +81,7 @@ impl TimeOffsets {
     /// As `/proc/PID/timens_offsets` wants it written.
     pub fn text(&self) -> String {
         let line = |name: &str, offset: Option<Offset>| {
-            offset
-                .map(|offset| format!("{name} {} {}\n", offset.seconds, offset.nanoseconds))
-                .unwrap_or_default()
+            offset.map(|offset| format!("{name} {} {}\n", offset.seconds, offset.nanoseconds)).unwrap_or_default()
         };
         line("monotonic", self.monotonic) + &line("boottime", self.boottime)
     }
@@ -99,10 +93,7 @@ mod tests {
 
     #[test]
     fn a_second_has_a_billion_nanoseconds() {
-        assert_eq!(
-            Offset::new(0, 1_000_000_000).unwrap_err().kind(),
-            ErrorKind::Malformed
-        );
+        assert_eq!(Offset::new(0, 1_000_000_000).unwrap_err().kind(), ErrorKind::Malformed);
         let offset = Offset::new(-1, 999_999_999).unwrap();
         assert_eq!((offset.seconds(), offset.nanoseconds()), (-1, 999_999_999));
     }
@@ -110,9 +101,7 @@ mod tests {
     #[test]
     fn both_clocks_have_a_line_each() {
         let offset = |seconds| Offset::new(seconds, 5).unwrap();
-        let both = TimeOffsets::new()
-            .boottime(offset(-3))
-            .monotonic(offset(86400));
+        let both = TimeOffsets::new().boottime(offset(-3)).monotonic(offset(86400));
         assert_eq!(both.text(), "monotonic 86400 5\nboottime -3 5\n");
         assert!(TimeOffsets::new().is_empty() && !both.is_empty());
     }

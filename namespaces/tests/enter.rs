@@ -11,8 +11,7 @@ use std::sync::Arc;
 
 use keelbox_launch::Slot;
 use keelbox_namespaces::{
-    Cause, ErrorKind, Join, Kind, Namespace, NamespaceSet, Namespaces, Refusal, Target, list_all,
-    ns_pids,
+    Cause, ErrorKind, Join, Kind, Namespace, NamespaceSet, Namespaces, Refusal, Target, list_all, ns_pids,
 };
 use keelbox_testkit::Result;
 use support::Sleeper;
@@ -24,10 +23,7 @@ fn set(kinds: &[Kind]) -> NamespaceSet {
 fn interfaces() -> Vec<String> {
     // Two lines of heading, then one per interface.
     let table = fs::read_to_string("/proc/thread-self/net/dev").expect("/proc is there");
-    let names = table
-        .lines()
-        .skip(2)
-        .filter_map(|line| line.split(':').next());
+    let names = table.lines().skip(2).filter_map(|line| line.split(':').next());
     names.map(|name| name.trim().to_owned()).collect()
 }
 
@@ -50,10 +46,7 @@ fn a_closure_sees_the_network_of_another_process_and_nobody_else_does() -> Resul
         (interfaces(), reached.is_ok(), Namespaces::own().unwrap())
     })?;
     assert_eq!(seen.0, ["lo"]);
-    assert!(
-        !seen.1,
-        "the loopback interface of the other network is down"
-    );
+    assert!(!seen.1, "the loopback interface of the other network is down");
     assert_eq!(seen.2.get(Kind::Net), net.get(Kind::Net));
     // The calling thread has not moved.
     assert_eq!(Namespaces::own()?.get(Kind::Net), own.get(Kind::Net));
@@ -78,14 +71,7 @@ fn a_namespace_outlives_its_process() -> Result {
 #[test]
 fn mount_and_pid_namespaces_are_entered_by_a_thread() -> Result {
     keelbox_testkit::require!(Root, MountNamespace, Program("unshare"), Program("setpriv"));
-    let options = [
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--propagation",
-        "private",
-    ];
+    let options = ["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"];
     let sleeper = Sleeper::unshare(&options);
     assert_eq!(ns_pids(sleeper.pid())?, [sleeper.pid(), 1]);
     let inside = Namespaces::of(sleeper.pid())?;
@@ -102,10 +88,7 @@ fn mount_and_pid_namespaces_are_entered_by_a_thread() -> Result {
     assert_eq!(moved.differing_from(&own), set(&[Kind::Mount]));
     assert_eq!(cwd, Path::new("/"));
     let number: u32 = String::from_utf8(child?.stdout)?.trim().parse()?;
-    assert!(
-        (2..1000).contains(&number),
-        "a low pid in a young namespace, not {number}"
-    );
+    assert!((2..1000).contains(&number), "a low pid in a young namespace, not {number}");
     assert_eq!(std::env::current_dir()?, directory);
     Ok(())
 }
@@ -126,27 +109,12 @@ fn the_pid_namespace_of_a_dead_first_process_says_so() -> Result {
 #[test]
 fn nested_pid_namespaces_give_a_process_several_ids() -> Result {
     keelbox_testkit::require!(Root, Program("unshare"));
-    let nested = [
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "unshare",
-        "--pid",
-        "--fork",
-        "--kill-child",
-    ];
+    let nested = ["--pid", "--fork", "--kill-child", "unshare", "--pid", "--fork", "--kill-child"];
     let sleeper = Sleeper::unshare(&nested);
     let pids = ns_pids(sleeper.pid())?;
-    assert_eq!(
-        (pids.len(), pids[0], pids[2]),
-        (3, sleeper.pid(), 1),
-        "{pids:?}"
-    );
+    assert_eq!((pids.len(), pids[0], pids[2]), (3, sleeper.pid(), 1), "{pids:?}");
     let pid = Namespace::of(sleeper.pid(), Kind::Pid)?;
-    assert_eq!(
-        pid.parent()?.parent()?,
-        Namespace::of(std::process::id(), Kind::Pid)?
-    );
+    assert_eq!(pid.parent()?.parent()?, Namespace::of(std::process::id(), Kind::Pid)?);
     Ok(())
 }
 
@@ -161,10 +129,7 @@ fn a_thread_is_kept_out_of_a_user_namespace_and_is_not_moved() -> Result {
     let own = Namespaces::own()?;
     assert_eq!(own.differing_from(&inside), set(&[Kind::User, Kind::Net]));
     // Root may enter the network that belongs to that user namespace without entering the latter.
-    assert_eq!(
-        inside.get(Kind::Net).unwrap().owner()?,
-        *inside.get(Kind::User).unwrap()
-    );
+    assert_eq!(inside.get(Kind::Net).unwrap().owner()?, *inside.get(Kind::User).unwrap());
     assert_eq!(inside.get(Kind::User).unwrap().owner_uid()?, 0);
     assert_eq!(inside.only([Kind::Net]).run(interfaces)?, ["lo"]);
     Ok(())
@@ -175,11 +140,7 @@ fn a_thread_enters_and_comes_back() -> Result {
     keelbox_testkit::require!(Root, NetNamespace, Program("unshare"));
     let sleeper = Sleeper::unshare(&["--net", "--uts", "--pid", "--fork", "--kill-child"]);
     let inside = Namespaces::of(sleeper.pid())?;
-    let born_in = || {
-        fs::metadata("/proc/thread-self/ns/pid_for_children")
-            .map(|file| file.ino())
-            .unwrap()
-    };
+    let born_in = || fs::metadata("/proc/thread-self/ns/pid_for_children").map(|file| file.ino()).unwrap();
     let there_and_back = move || -> Result<(), keelbox_namespaces::Error> {
         let home = Namespaces::own()?;
         let births = born_in();
@@ -215,20 +176,11 @@ fn a_process_that_moves_between_opening_and_entering_is_noticed() -> Result {
     keelbox_testkit::require!(Root, NetNamespace, Program("unshare"), Program("sh"));
     use std::io::{BufRead, BufReader, Write};
     let mut child = Command::new("unshare")
-        .args([
-            "--uts",
-            "--net",
-            "sh",
-            "-c",
-            "echo 1; read x; exec unshare --net sh -c 'echo 2; read x'",
-        ])
+        .args(["--uts", "--net", "sh", "-c", "echo 1; read x; exec unshare --net sh -c 'echo 2; read x'"])
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()?;
-    let (mut input, mut output) = (
-        child.stdin.take().unwrap(),
-        BufReader::new(child.stdout.take().unwrap()),
-    );
+    let (mut input, mut output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
     let mut line = String::new();
     output.read_line(&mut line)?;
     let inside = Namespaces::of(child.id())?;
@@ -240,11 +192,7 @@ fn a_process_that_moves_between_opening_and_entering_is_noticed() -> Result {
     drop(input);
     child.wait()?;
     assert_eq!(error.kind(), ErrorKind::Changed);
-    assert_eq!(
-        alone?,
-        ["lo"],
-        "one kind alone is entered by its file, which is the one that was opened"
-    );
+    assert_eq!(alone?, ["lo"], "one kind alone is entered by its file, which is the one that was opened");
     Ok(())
 }
 
@@ -254,14 +202,9 @@ fn the_machine_lists_a_new_namespace_with_its_process() -> Result {
     let sleeper = Sleeper::unshare(&["--net"]);
     let net = Namespace::of(sleeper.pid(), Kind::Net)?;
     let all = list_all()?;
-    let found = all
-        .iter()
-        .find(|listed| listed.kind == Kind::Net && listed.identity == net.identity());
+    let found = all.iter().find(|listed| listed.kind == Kind::Net && listed.identity == net.identity());
     let found = found.expect("it is listed");
-    assert_eq!(
-        (found.processes.as_slice(), found.command.as_str()),
-        (&[sleeper.pid()][..], "sleep 1000")
-    );
+    assert_eq!((found.processes.as_slice(), found.command.as_str()), (&[sleeper.pid()][..], "sleep 1000"));
     Ok(())
 }
 
@@ -270,16 +213,8 @@ fn what_differs_is_what_an_exec_joins() -> Result {
     keelbox_testkit::require!(Root, NetNamespace, Program("unshare"));
     let sleeper = Sleeper::unshare(&["--net", "--uts"]);
     let plan = Namespaces::of(sleeper.pid())?.selection()?.plan(Slot(0))?;
-    let [Join { target, kinds, .. }] = plan.joins() else {
-        panic!("{plan:?}")
-    };
-    assert_eq!(
-        (target, *kinds),
-        (
-            &Target::Process(sleeper.pid()),
-            set(&[Kind::Net, Kind::Uts])
-        )
-    );
+    let [Join { target, kinds, .. }] = plan.joins() else { panic!("{plan:?}") };
+    assert_eq!((target, *kinds), (&Target::Process(sleeper.pid()), set(&[Kind::Net, Kind::Uts])));
     assert_eq!(plan.open()?.len(), 1);
     // Held open by descriptor, a foreign namespace is one target each.
     let net = Arc::new(Namespace::of(sleeper.pid(), Kind::Net)?);
@@ -294,26 +229,13 @@ fn an_ordinary_user_is_told_what_is_missing() -> Result {
     // Its own namespaces it may open, and see that it cannot enter the network without the user namespace.
     let sleeper = Sleeper::unshare(&["--user", "--map-root-user", "--net"]);
     let inside = Namespaces::of(sleeper.pid())?;
-    assert_eq!(
-        inside.run(|| ()).unwrap_err().kind(),
-        ErrorKind::MultiThreaded
-    );
+    assert_eq!(inside.run(|| ()).unwrap_err().kind(), ErrorKind::MultiThreaded);
     let error = inside.only([Kind::Net]).run(|| ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
-    let refusal = std::error::Error::source(&error)
-        .unwrap()
-        .downcast_ref::<Refusal>()
-        .unwrap();
+    let refusal = std::error::Error::source(&error).unwrap().downcast_ref::<Refusal>().unwrap();
     assert_eq!(refusal.cause(), Cause::Privilege, "{refusal}");
     // What belongs to root cannot even be looked at.
-    assert_eq!(
-        Namespaces::of(1).unwrap_err().kind(),
-        ErrorKind::PermissionDenied
-    );
-    assert!(
-        list_all()?
-            .iter()
-            .any(|listed| listed.processes.contains(&sleeper.pid()))
-    );
+    assert_eq!(Namespaces::of(1).unwrap_err().kind(), ErrorKind::PermissionDenied);
+    assert!(list_all()?.iter().any(|listed| listed.processes.contains(&sleeper.pid())));
     Ok(())
 }

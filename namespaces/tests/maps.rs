@@ -44,35 +44,17 @@ fn an_ordinary_user_may_write_the_map_of_its_child() -> Result {
     let sleeper = Sleeper::unshare(&["--user"]);
     let error = write(sleeper.pid(), &maps("0 100000 1000"), &MapMethod::Parent).unwrap_err();
     let refusal = error.source().unwrap().downcast_ref::<Refusal>().unwrap();
-    assert_eq!(
-        (error.kind(), refusal.cause()),
-        (ErrorKind::PermissionDenied, Cause::Privilege)
-    );
-    write(
-        sleeper.pid(),
-        &IdMaps::own_as(&caller, 5, 6)?,
-        &MapMethod::Own,
-    )?;
-    assert_eq!(
-        map(sleeper.pid(), "uid_map"),
-        format!("5 {} 1", caller.user_id())
-    );
-    assert_eq!(
-        map(sleeper.pid(), "gid_map"),
-        format!("6 {} 1", caller.group_id())
-    );
+    assert_eq!((error.kind(), refusal.cause()), (ErrorKind::PermissionDenied, Cause::Privilege));
+    write(sleeper.pid(), &IdMaps::own_as(&caller, 5, 6)?, &MapMethod::Own)?;
+    assert_eq!(map(sleeper.pid(), "uid_map"), format!("5 {} 1", caller.user_id()));
+    assert_eq!(map(sleeper.pid(), "gid_map"), format!("6 {} 1", caller.group_id()));
     assert_eq!(map(sleeper.pid(), "setgroups"), "deny");
     Ok(())
 }
 
 #[test]
 fn the_helper_program_says_why() -> Result {
-    keelbox_testkit::require!(
-        OrdinaryUser,
-        UserNamespace,
-        Program("unshare"),
-        Exists("/usr/bin/newuidmap")
-    );
+    keelbox_testkit::require!(OrdinaryUser, UserNamespace, Program("unshare"), Exists("/usr/bin/newuidmap"));
     keelbox_testkit::as_user!();
     let sleeper = Sleeper::unshare(&["--user"]);
     let helpers = Helpers::find().expect("they are there");
@@ -93,19 +75,9 @@ fn the_helper_program_maps_what_needs_no_lending() -> Result {
     let caller = Caller::current()?;
     let sleeper = Sleeper::unshare(&["--user"]);
     let helpers = Helpers::find().expect("they are there");
-    write(
-        sleeper.pid(),
-        &IdMaps::own(&caller)?,
-        &MapMethod::Helper(helpers),
-    )?;
-    assert_eq!(
-        map(sleeper.pid(), "uid_map"),
-        format!("0 {} 1", caller.user_id())
-    );
-    assert_eq!(
-        map(sleeper.pid(), "gid_map"),
-        format!("0 {} 1", caller.group_id())
-    );
+    write(sleeper.pid(), &IdMaps::own(&caller)?, &MapMethod::Helper(helpers))?;
+    assert_eq!(map(sleeper.pid(), "uid_map"), format!("0 {} 1", caller.user_id()));
+    assert_eq!(map(sleeper.pid(), "gid_map"), format!("0 {} 1", caller.group_id()));
     Ok(())
 }
 
@@ -116,28 +88,16 @@ fn an_id_that_the_own_namespace_lacks_is_named() -> Result {
     keelbox_testkit::require!(UserNamespace, Program("unshare"));
     if std::env::var_os(NESTED).is_none() {
         let mut command = Command::new("unshare");
-        command
-            .args(["--user", "--map-root-user", "--"])
-            .arg(std::env::current_exe()?);
-        command
-            .args(["--exact", keelbox_testkit::test_name!(), "--nocapture"])
-            .env(NESTED, "1");
+        command.args(["--user", "--map-root-user", "--"]).arg(std::env::current_exe()?);
+        command.args(["--exact", keelbox_testkit::test_name!(), "--nocapture"]).env(NESTED, "1");
         let output = command.output()?;
         assert!(output.status.success(), "{output:?}");
-        assert!(
-            String::from_utf8_lossy(&output.stdout).contains("1 passed"),
-            "{output:?}"
-        );
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
         return Ok(());
     }
     let sleeper = Sleeper::unshare(&["--user"]);
     let error = write(sleeper.pid(), &maps("0 0 1\n1 5 3"), &MapMethod::Parent).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
-    assert!(
-        error
-            .to_string()
-            .contains("the ids of \"1 5 3\" do not all exist"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("the ids of \"1 5 3\" do not all exist"), "{error}");
     Ok(())
 }

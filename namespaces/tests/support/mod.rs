@@ -20,19 +20,10 @@ impl Sleeper {
         // The shell's pid as the host sees it: /proc is still the host's. It becomes the sleeper.
         let script = "read -r pid rest < /proc/self/stat; echo $pid; exec sleep 1000";
         command.args(options).args(["--", "sh", "-c", script]);
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("can start unshare");
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("can start unshare");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped"))
-            .read_line(&mut line)
-            .expect("can read");
-        let pid = line
-            .trim()
-            .parse()
-            .unwrap_or_else(|_| panic!("unshare {options:?} said {line:?}"));
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("can read");
+        let pid = line.trim().parse().unwrap_or_else(|_| panic!("unshare {options:?} said {line:?}"));
         let sleeper = Self { child, pid };
         while std::fs::read_to_string(format!("/proc/{pid}/comm")).expect("it lives") != "sleep\n" {
             std::thread::yield_now();
