@@ -1,12 +1,12 @@
 //! Which device nodes the processes of a group may use: rules, and their rendering for v1.
 //!
-//! v2 asks an eBPF program, see [`Rules::program`]; loading it takes an unsafe system call and so is the business of `keelbox-launch`.
-//! Leaves out: making device nodes. Oldest kernel: 2.6.26 for v1, 4.15 for v2.
+//! v2 asks an eBPF program, see [`Rules::program`]. Leaves out: making device nodes. Oldest kernel: 2.6.26 for v1, 5.6 for v2.
 
 use std::fmt;
+use std::os::fd::BorrowedFd;
 
 use crate::controller::{Controller, Version};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::group::Group;
 
 mod program;
@@ -200,7 +200,7 @@ impl Rules {
 
     /// The program for cgroup v2, as eBPF instructions of type `BPF_PROG_TYPE_CGROUP_DEVICE`. It decides exactly as [`allows`](Self::allows).
     ///
-    /// Attach it to [`Group::directory`]; that needs `CAP_BPF` or root, and Linux 4.15.
+    /// [`Group::devices`] loads and attaches it.
     ///
     /// # Errors
     /// [`InvalidLimit`](crate::ErrorKind::InvalidLimit) for numbers no device can have.
@@ -275,15 +275,24 @@ impl Folded {
 }
 
 impl Group {
-    /// Sets which device nodes the processes in this group may use, through the v1 devices controller, which is joined if need be. Default: as
-    /// the parent.
+    /// Sets which device nodes the processes in this group may use. Default: as the parent, which also has its say in any case.
     ///
-    /// On v2 there is no file for it: attach [`Rules::program`] to [`directory`](Self::directory).
+    /// Through the v1 devices controller where there is one; it is joined if need be. Else by a program that is attached to the v2 group in
+    /// place of the one before, without a moment in between that allows more; it ends with the group. That needs `CAP_BPF` and
+    /// `CAP_NET_ADMIN` in the first user namespace, and Linux 5.6.
     ///
     /// # Errors
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) on v2, and for rules v1 cannot express; [`PermissionDenied`](crate::ErrorKind::PermissionDenied) for
-    /// devices the parent denies.
+    /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied) without these capabilities, and on v1 for devices the parent denies;
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for rules v1 cannot express, and on a kernel without either way;
+    /// [`InvalidLimit`](crate::ErrorKind::InvalidLimit) for numbers no device can have.
     pub fn devices(&self, rules: &Rules) -> Result<()> {
+        match self.directory() {
+            Some(directory) if !self.has_legacy(Controller::Devices) => install(directory, rules),
+            _ => self.legacy_devices(rules),
+        }
+    }
+
+    fn legacy_devices(&self, rules: &Rules) -> Result<()> {
         let writes = rules.legacy()?;
         let is_new = self.node(Version::V1, Controller::Devices).is_none();
         let node = self.join(Controller::Devices)?;
@@ -295,6 +304,18 @@ impl Group {
         }
         Ok(())
     }
+}
+
+fn install(directory: BorrowedFd<'_>, rules: &Rules) -> Result<()> {
+    use keelbox_launch::{Errno, sys::bpf};
+    bpf::install(directory, &rules.program()?).map_err(|errno| {
+        let error = Error::io("cannot set the device rules of the group by a program", errno.into());
+        match errno {
+            // What bpf(2) says where it lacks this type of program.
+            Errno::EINVAL | Errno::ENOSYS => error.of_kind(ErrorKind::Unsupported),
+            _ => error,
+        }
+    })
 }
 
 #[cfg(test)]

@@ -289,6 +289,11 @@ impl Group {
         self.nodes().into_iter().find(|node| node.version == Version::V1 && node.controllers.contains(&controller))
     }
 
+    /// Whether this machine has a v1 hierarchy of `controller`.
+    pub(crate) fn has_legacy(&self, controller: Controller) -> bool {
+        self.hierarchy.legacy_of(controller).is_some()
+    }
+
     /// Where the files of `controller` are.
     pub(crate) fn node(&self, version: Version, controller: Controller) -> Option<Arc<Node>> {
         match version {
