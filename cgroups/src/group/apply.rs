@@ -55,6 +55,9 @@ pub(super) fn apply(
             Err(error) if best_effort => {
                 applied.skipped.push(Skipped { what: write.to_string(), why: error.line() });
             }
+            Err(error) if error.kind() == ErrorKind::NotFound && exists(group, write) => {
+                return Err(error.of_kind(ErrorKind::Unsupported));
+            }
             Err(error) => return Err(error),
         }
     }
@@ -82,6 +85,11 @@ pub(super) fn update(group: &Group, limits: &Limits) -> Result<Applied> {
     // The limits are there before the processes are.
     joined.iter().try_for_each(|node| group.gather(node))?;
     Ok(applied)
+}
+
+/// Whether the group is still there, so that it was the file that was not found: this kernel lacks what it stands for.
+fn exists(group: &Group, write: &Write) -> bool {
+    group.node(write.version(), write.controller()).is_some_and(|node| node.directory.has("cgroup.procs"))
 }
 
 fn perform(group: &Group, write: &Write) -> Result<Write> {
