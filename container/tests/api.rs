@@ -70,7 +70,7 @@ fn program_2_an_archive_is_an_image_too() -> testkit::Result {
 fn program_3_limits_a_time_limit_and_how_it_ended() -> testkit::Result {
     require!(Root, Overlay, Program("busybox"), Cgroup("memory"), Cgroup("pids"), Cgroup("cpu"));
     let small = Small::busybox(CONFIG)?;
-    let solve = |args: &[&str]| -> testkit::Result<Reason> {
+    let solve = |args: &[&str], seconds: u64| -> testkit::Result<Reason> {
         let end = small
             .container()?
             .args(args.iter().copied())
@@ -79,20 +79,20 @@ fn program_3_limits_a_time_limit_and_how_it_ended() -> testkit::Result {
             .cpus(0.5)
             .pids(32)
             .stdout(Stdio::null())
-            .time_limit(Duration::from_secs(1))
+            .time_limit(Duration::from_secs(seconds))
             .status()?;
-        assert!(end.usage().wall < Duration::from_secs(5));
+        assert!(end.usage().wall < Duration::from_secs(seconds + 4));
         println!("{:?} CPU, {} bytes at most", end.usage().cpu, end.usage().peak_memory);
         Ok(end.reason())
     };
-    assert_eq!(solve(&["/bin/probe", "exit", "5"])?, Reason::Exited(5));
+    assert_eq!(solve(&["/bin/probe", "exit", "5"], 20)?, Reason::Exited(5));
     assert_eq!(
-        solve(&["/bin/probe", "kill", "self", "9"])?,
+        solve(&["/bin/probe", "kill", "self", "9"], 20)?,
         Reason::Exited(0),
         "the first process of a pid namespace cannot"
     );
-    assert_eq!(solve(&["/bin/probe", "alloc", "128"])?, Reason::OutOfMemory);
-    assert_eq!(solve(&["/bin/probe", "sleep", "60000"])?, Reason::TimeLimit);
+    assert_eq!(solve(&["/bin/probe", "alloc", "128"], 20)?, Reason::OutOfMemory);
+    assert_eq!(solve(&["/bin/probe", "sleep", "60000"], 1)?, Reason::TimeLimit);
     // Half a processor for one second is about half a second.
     let end = small
         .container()?
@@ -260,7 +260,7 @@ static BOX: LazyLock<Template> = LazyLock::new(|| {
 fn program_9_a_template_and_many_throw_away_containers() -> testkit::Result {
     require!(Root, Overlay, Program("busybox"));
     let destroy = || -> testkit::Result {
-        assert!(BOX.args(["rm", "-rf", "/"]).status().is_ok());
+        assert!(BOX.args(["rm", "-rf", "/"]).stderr(Stdio::null()).status().is_ok());
         Ok(())
     };
     destroy()?;

@@ -120,6 +120,20 @@ fn answer(out: &keelbox::Output) -> String {
     }
 }
 
+/// What is allowed is answered by the kernel, and kernels differ: one has the call, the family, the file, and another has not. A
+/// template's `/dev` is shared and so read-only where the kernel can share it.
+fn on_every_kernel(what: &str, user: &str, answer: String) -> String {
+    let alternatives = match what {
+        "listmount" => ["errno 22", "ENOSYS"],
+        "memfd_secret" => ["done", "ENOSYS"],
+        "socket xdp" => ["EPERM", "errno 97"],
+        "write /proc/sysrq-trigger h" => ["ENOENT", "EROFS"],
+        "write /dev/x x" => ["EROFS", if user == "0" { "done" } else { "EACCES" }],
+        _ => return answer,
+    };
+    if alternatives.contains(&answer.as_str()) { alternatives.join(" or ") } else { answer }
+}
+
 fn table(profile: Profile, user: &str) -> testkit::Result<String> {
     let root = testkit::probe_root()?;
     let mut text = format!("# {profile:?}, user {user}\n");
@@ -127,10 +141,12 @@ fn table(profile: Profile, user: &str) -> testkit::Result<String> {
         Container::from_rootfs(root.path()).profile(profile).user(user).args(["/probe", "true"]).template()?;
     for (name, call) in ATTEMPTS {
         let args = ["/probe", "syscall"].into_iter().chain(call.split(' '));
-        writeln!(text, "{name}: {}", answer(&template.args(args).output()?))?;
+        let answer = answer(&template.args(args).output()?);
+        writeln!(text, "{name}: {}", on_every_kernel(name, user, answer))?;
     }
     for line in FILES {
-        writeln!(text, "{line}: {}", answer(&template.args(["/probe"].into_iter().chain(line.split(' '))).output()?))?;
+        let answer = answer(&template.args(["/probe"].into_iter().chain(line.split(' '))).output()?);
+        writeln!(text, "{line}: {}", on_every_kernel(line, user, answer))?;
     }
     Ok(text)
 }
@@ -270,7 +286,7 @@ fn kernel_files_are_hidden() -> testkit::Result {
 
 #[test]
 fn a_fork_bomb_stays_small() -> testkit::Result {
-    require!(Root, CgroupV1("pids"));
+    require!(Root, Cgroup("pids"));
     let root = testkit::probe_root()?;
     let bomb = |container: Container| -> testkit::Result<u32> {
         let out = container.args(["/probe", "forkbomb", "5000"]).output()?;
