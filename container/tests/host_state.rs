@@ -56,10 +56,8 @@ fn every_call_leaves_the_host_as_it_is() -> testkit::Result {
             .oom_score_adj(500)
             .status()?;
         run().current_dir("/tmp").env("A", "b").profile(Profile::Hostile).output()?;
-        run().unshare(Kind::User).status()?;
-        if std::path::Path::new("/proc/self/ns/time").exists() {
-            run().unshare(Kind::User).unshare(Kind::Time).status()?;
-        }
+        let timed = std::path::Path::new("/proc/self/ns/time").exists().then_some(Kind::Time);
+        timed.into_iter().fold(run().unshare(Kind::User), Container::unshare).status()?;
         run().args(["/missing"]).status().expect_err("no such program");
         run().args(["/probe", "sleep", "60000"]).time_limit(Duration::from_millis(10)).status()?;
         let mut process = run().args(["/probe", "sleep", "60000"]).memory(64 * MIB).stdin(Stdio::piped()).spawn()?;

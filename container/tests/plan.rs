@@ -18,7 +18,7 @@ fn text(container: Container, root: &std::path::Path) -> testkit::Result<String>
         // Filters differ between processors; their verdicts have tests of their own, and so have the capabilities.
         line if line.contains("seccomp filter of ") => line.split(" of ").next().unwrap_or(line),
         line if line.contains("from the bounding set") => line.split("drop").next().unwrap_or(line),
-        line if line.contains("set the capabilities to") && line.contains("sys_admin") => {
+        line if line.contains("set the capabilities to ") && (line.contains("sys_admin") || line.ends_with(" all")) => {
             line.split(" to ").next().unwrap_or(line)
         }
         line => line,
