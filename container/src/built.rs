@@ -8,7 +8,7 @@ use keelbox_namespaces::{Kind, NamespaceSet};
 use oci_spec::runtime as oci;
 
 use crate::builder::{captured, inherited};
-use crate::changes::{Changes, Kept};
+use crate::changes::{Changes, Kept, memory_takes_marks};
 use crate::check;
 use crate::control_group::ControlGroup;
 use crate::defaults;
@@ -164,7 +164,7 @@ impl Built {
         trees: &[std::os::fd::OwnedFd],
     ) -> Result<(Process, Option<Kept>)> {
         let spec = &self.spec;
-        let kept = if spec.keep_changes { Some(Kept::new(spec)?) } else { None };
+        let mut kept = self.kept()?;
         let own;
         let plan = match plan {
             Some(plan) => plan,
@@ -173,7 +173,7 @@ impl Built {
                 &own
             }
         };
-        let process = start(Start {
+        let mut process = start(Start {
             plan,
             stdio,
             descriptors: &spec.descriptors,
@@ -184,7 +184,29 @@ impl Built {
             detached: spec.detached,
             inside: self.inside(),
         })?;
+        if !spec.keep_changes {
+            process.life.layer = kept.take();
+        }
         Ok((process, kept))
+    }
+
+    fn kept(&self) -> Result<Option<Kept>> {
+        match self.spec.keep_changes {
+            true => Kept::new(&self.spec).map(Some),
+            false if self.on_disk() => Ok(Kept::for_marks(&self.spec)),
+            false => Ok(None),
+        }
+    }
+
+    /// Whether each run has a writable layer in a directory of its own, and so a plan of its own.
+    pub(crate) fn by_itself(&self) -> bool {
+        self.spec.keep_changes || self.on_disk()
+    }
+
+    /// An ordinary user's layers before Linux 6.6; unless nobody is there to remove what was written.
+    fn on_disk(&self) -> bool {
+        let layers = matches!(self.spec.root, RootSource::Layers { .. });
+        layers && !self.host.privileged && !self.spec.detached && !memory_takes_marks()
     }
 
     /// The control group of a run, if it is to have one.

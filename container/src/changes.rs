@@ -1,8 +1,10 @@
-//! What a program changed: its writable layer, looked at afterwards.
+//! Writable layers in directories: what a program changed, looked at afterwards. Leaves out those in memory.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use keelbox_mounts::Root;
 
@@ -30,6 +32,15 @@ impl Kept {
         Ok(Self { directory: Some(directory) })
     }
 
+    /// A writable layer for one run that nobody looks at afterwards, where memory cannot mark directories as removed or
+    /// replaced; nothing if the image store cannot either. Then memory has to do, and who removes or renames a directory of the
+    /// image gets an I/O error.
+    pub(crate) fn for_marks(spec: &Spec) -> Option<Self> {
+        let made = Self::new(spec).ok()?;
+        let directory = fs::File::open(made.path()).ok()?;
+        takes_marks(directory.as_fd()).then_some(made)
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.directory.as_ref().map_or(Path::new("/"), tempfile::TempDir::path)
     }
@@ -41,10 +52,37 @@ impl Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        use std::os::unix::fs::PermissionsExt;
-        // The kernel leaves `work/work` with mode 0, which bars an ordinary user from removing it.
-        let _opened = fs::set_permissions(self.path().join("work/work"), fs::Permissions::from_mode(0o700));
-        let _removed = self.directory.take().map(tempfile::TempDir::close);
+        let Some(directory) = self.directory.take() else { return };
+        if !nix::unistd::geteuid().is_root() {
+            // The kernel leaves `work/work` with mode 0, which bars an ordinary user from removing it.
+            open_up(directory.path());
+        }
+        let _removed = directory.close();
+    }
+}
+
+/// Whether overlays of user namespaces can keep changes in memory. They mark directories with extended attributes of users, which
+/// tmpfs has since Linux 6.6. Asked once, of a file in memory.
+pub(crate) fn memory_takes_marks() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let file = nix::sys::memfd::memfd_create(c"keelbox-marks", nix::sys::memfd::MFdFlags::MFD_CLOEXEC);
+        // Where such files are forbidden the kernel is a newer one.
+        file.map_or(true, |file| takes_marks(file.as_fd()))
+    })
+}
+
+fn takes_marks(file: BorrowedFd<'_>) -> bool {
+    keelbox_launch::sys::xattr::fsetxattr(file, c"user.keelbox", b"y").is_ok()
+}
+
+/// Opens what a program has closed to its owner, so that it can be removed. Nobody else writes there any more.
+fn open_up(directory: &Path) {
+    let _opened = fs::set_permissions(directory, fs::Permissions::from_mode(0o700));
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_up(&entry.path());
+        }
     }
 }
 

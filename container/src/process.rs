@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use keelbox_cgroups::{Limits, Stats};
 use keelbox_launch::sys::{self, Exit};
 
+use crate::changes::Kept;
 use crate::control_group::{ControlGroup, cannot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::{Exec, Held, Inside, Site};
@@ -41,6 +42,8 @@ pub(crate) struct Life {
     pub(crate) begun: Instant,
     pub(crate) time_limit: Option<Duration>,
     pub(crate) group: Option<ControlGroup>,
+    /// A writable layer that goes with the container.
+    pub(crate) layer: Option<Kept>,
     pub(crate) terminal: Option<Tty>,
     pub(crate) inside: Inside,
     pub(crate) feeder: Option<Feeder>,
@@ -282,7 +285,9 @@ impl Life {
         self.status = Some(status);
         self.feeder = None;
         self.supervisor = None;
-        self.group.take().map_or(Ok(()), ControlGroup::end)?;
+        let ended = self.group.take().map_or(Ok(()), ControlGroup::end);
+        self.layer = None;
+        ended?;
         Ok(status)
     }
 

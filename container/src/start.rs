@@ -136,6 +136,7 @@ pub(crate) fn finish(
         begun,
         time_limit: start.time_limit,
         group: start.group,
+        layer: None,
         terminal: received.terminal,
         inside: start.inside,
         feeder: None,

@@ -93,7 +93,7 @@ impl Inner {
     /// A container that waits for its start; none in the first two runs, and none for what cannot wait.
     fn waiting(&self) -> Option<Waiting> {
         let spec = &self.core.built.spec;
-        if spec.keep_changes || spec.terminal.is_some() || spec.detached {
+        if self.core.built.by_itself() || spec.terminal.is_some() || spec.detached {
             return None;
         }
         let mut pooling = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
@@ -281,9 +281,7 @@ impl Run<'_> {
         let stdio = captured(&self.stdio);
         let core = &self.template.0.core;
         if core.built.spec.keep_changes {
-            let mut built = core.built.clone();
-            built.spec.oci.set_process(Some(self.process()?));
-            return built.output_with(stdio, None, &[]);
+            return self.by_itself()?.output_with(stdio, None, &[]);
         }
         let mut process = self.start(stdio)?;
         let (status, stdout, stderr) = collect(&mut process)?;
@@ -297,8 +295,18 @@ impl Run<'_> {
         {
             return Ok(process);
         }
+        if inner.core.built.by_itself() {
+            return self.by_itself()?.start(stdio, None, &[]).map(|(process, _)| process);
+        }
         let plan = self.plan(&stdio)?;
         inner.core.built.start(stdio, Some(&plan), &inner.core.trees).map(|(process, _)| process)
+    }
+
+    /// This run as a container of its own.
+    fn by_itself(&self) -> Result<Built> {
+        let mut built = self.template.0.core.built.clone();
+        built.spec.oci.set_process(Some(self.process()?));
+        Ok(built)
     }
 
     /// The program of this run.

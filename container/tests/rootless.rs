@@ -24,6 +24,11 @@ fn commands_in_a_root_file_system_and_in_an_image() -> testkit::Result {
     let out = small.container()?.args(["sh", "-c", "id -u; pwd; touch /x; rm -rf /etc; ls -d /x /etc"]).output()?;
     assert_eq!(out.text(), "0\n/made/here\n/x\n");
     assert!(small.container()?.args(["ls", "/etc/passwd"]).status()?.success());
+    // Directories are replaced and closed, and wherever the layer was, nothing stays of it.
+    let script = "rm -r /etc && mkdir /etc && touch /etc/new && ls /etc; mkdir -p /closed/x; chmod 0 /closed/x /closed";
+    assert_eq!(small.container()?.args(["sh", "-c", script]).output()?.text(), "new\n");
+    let left = std::fs::read_dir(small.store().join("runs")).map_or(0, |entries| entries.count());
+    assert_eq!(left, 0);
     let end = small.container()?.args(["probe", "sleep", "60000"]).time_limit(Duration::from_millis(100)).status()?;
     assert_eq!(end.reason(), Reason::TimeLimit);
     Ok(())

@@ -94,6 +94,10 @@ impl Container {
     /// A container whose root file system is an image, with a writable layer in memory that is gone with the container.
     ///
     /// The program, its environment, working directory and user are the image's until told otherwise.
+    ///
+    /// Before Linux 6.6 memory cannot hold how an overlay of an ordinary user marks directories that were removed or replaced. There
+    /// the layer is a directory of the [store](Self::store), if its file system has extended attributes; what is
+    /// [detached](Self::detached) or named stays in memory, and removing a directory of the image fails inside (`EIO`).
     pub fn from_image(image: &Image) -> Self {
         Self::new(RootSource::Image(image.clone()), Profile::default())
     }
