@@ -2,9 +2,9 @@
 //!
 //! Leaves out: the launch of containers, which puts their processes here by itself. Oldest kernel: 5.10.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,6 @@
 //! A checked container: names looked up, image unpacked, everything planned. What remains is to run it, once or often.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use keelbox_cgroups::{Hierarchy, Limits};
 use keelbox_image_spec::Unpacked;
@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::exec::Inside;
 use crate::exit::ExitStatus;
 use crate::filter::filter;
+use crate::honoured::honoured;
 use crate::host::{Host, hierarchy};
 use crate::output::{Output, collect};
 use crate::plan::{Filter, Plan, Streams, namespace_kind, run};
@@ -51,6 +52,7 @@ impl Built {
         }
         let host = Host::current()?;
         check::root(&spec)?;
+        honoured(&spec.oci)?;
         let image = unpack(&mut spec)?;
         if let UserChoice::Named(user) = std::mem::take(&mut spec.user) {
             let root = spec.root.clone();
@@ -59,6 +61,7 @@ impl Built {
         defaults::complete(&mut spec, &host)?;
         check::complete(&spec)?;
         show_cgroups(&mut spec)?;
+        find_files(&mut spec);
         let filter = filter(&spec)?;
         // Without a pid namespace of its own, only a control group knows all that belongs to the container when it is to end.
         spec.grouped |= host.privileged && !run_alone(&spec);
@@ -68,7 +71,7 @@ impl Built {
         {
             spec.limits = Limits::new();
         }
-        let grouped = spec.grouped || !spec.limits.is_empty();
+        let grouped = spec.grouped || spec.devices.is_some() || !spec.limits.is_empty();
         let hierarchy = if grouped { Some(hierarchy()?) } else { None };
         let seated = hierarchy.as_ref().is_some_and(|hierarchy| !hierarchy.legacy().is_empty());
         if seated && spec.limits.values().pids == Some(1) {
@@ -211,7 +214,7 @@ impl Built {
 
     /// The control group of a run, if it is to have one.
     pub(crate) fn group(&self) -> Result<Option<ControlGroup>> {
-        self.hierarchy.as_ref().map(|hierarchy| ControlGroup::create(&self.spec.limits, hierarchy)).transpose()
+        self.hierarchy.as_ref().map(|hierarchy| ControlGroup::create(&self.spec, hierarchy)).transpose()
     }
 
     /// What later programs in the container need to know.
@@ -242,6 +245,15 @@ fn run_alone(spec: &Spec) -> bool {
     let namespaces = spec.oci.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
     let mut kinds = namespaces.into_iter().flatten().filter(|namespace| namespace.path().is_none());
     kinds.any(|namespace| namespace_kind(namespace.typ()) == Kind::Pid)
+}
+
+/// Notes which binds are of files. One whose source is not there is refused by the kernel, with its step.
+fn find_files(spec: &mut Spec) {
+    let sources = spec.oci.mounts().iter().flatten().filter_map(|mount| mount.source().clone());
+    // A relative source starts from the bundle.
+    let start = spec.bundle.clone().unwrap_or_default();
+    let is_file = |source: &PathBuf| std::fs::metadata(start.join(source)).is_ok_and(|metadata| !metadata.is_dir());
+    spec.file_sources = sources.filter(is_file).collect();
 }
 
 /// A mount of type `cgroup` shows the machine's hierarchies. Without a namespace of its own, the container sees the group of

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::profile::Profile;
 use crate::spec::{RootSource, Spec};
+use crate::terminal::Terminal;
 
 /// The annotation that names the layers of an image, one a line, bottom first.
 pub(crate) const LAYERS: &str = "dev.keelbox.layers";
@@ -27,17 +28,31 @@ pub(crate) fn read(path: &Path) -> Result<Container> {
     let root = bundle.root().ok_or_else(|| Error::new(ErrorKind::Invalid, "the bundle names no root file system"))?;
     let oci = bundle.into_config().into_spec();
     let resources = oci.linux().as_ref().and_then(|linux| linux.resources().clone());
+    let terminal = oci.process().as_ref().filter(|process| process.terminal().unwrap_or(false)).map(terminal);
     let mut container = Container::exact(RootSource::Directory(root), oci);
+    container.spec.terminal = terminal;
     container.spec.bundle = Some(place);
     if let Some(resources) = resources {
         container.spec.limits = limits::from_oci(&resources)?;
+        container.spec.devices = crate::device_rules::from_oci(&resources)?;
     }
     Ok(container)
+}
+
+/// The terminal that a process asks for: of the usual size unless it names one.
+fn terminal(process: &oci::Process) -> Terminal {
+    let side = |size: u64, usual: u16| if size == 0 { usual } else { u16::try_from(size).unwrap_or(u16::MAX) };
+    let size = process.console_size().map_or((0, 0), |size| (size.height(), size.width()));
+    Terminal::size(side(size.0, 24), side(size.1, 80))
 }
 
 pub(crate) fn write(built: &Built, path: &Path) -> Result<()> {
     let mut oci = built.spec.oci.clone();
     let mut root = oci.root().clone().unwrap_or_default();
+    if oci.root().is_none() {
+        // `oci-spec` has a read-only root by default, the specification a writable one.
+        root.set_readonly(Some(false));
+    }
     match &built.spec.root {
         RootSource::Directory(directory) => {
             root.set_path(std::path::absolute(directory).unwrap_or_else(|_| directory.clone()));

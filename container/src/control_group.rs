@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use keelbox_cgroups::{Group, Hierarchy, Limits, Parent};
+use keelbox_cgroups::{Builder, Controller, Group, Hierarchy, Limits, Parent};
 use keelbox_launch::Seat;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::spec::Spec;
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 static SWEPT: Once = Once::new();
@@ -24,13 +25,14 @@ pub(crate) struct ControlGroup {
 
 impl ControlGroup {
     /// Makes a group with these limits. It carries the name of this process, so that a later one can sweep up after a crash.
-    pub(crate) fn create(limits: &Limits, hierarchy: &Hierarchy) -> Result<Self> {
+    pub(crate) fn create(spec: &Spec, hierarchy: &Hierarchy) -> Result<Self> {
         SWEPT.call_once(|| {
             // What programs left that were killed. Whoever cannot sweep can still make groups.
             let _swept = keelbox_cgroups::gc(&Parent::Own);
         });
         let name = format!("keelbox-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
-        let group = Group::builder(&name).limits(limits).hierarchy(hierarchy).owned().create().map_err(cannot)?;
+        let group = builder(&name, spec, hierarchy).owned().create().map_err(cannot)?;
+        restrict(&group, spec)?;
         let tasks = group.tasks_files().map_err(cannot)?;
         let seat = if tasks.is_empty() { None } else { Some(Seat::take(tasks)) };
         let seat = seat.transpose().map_err(|error| Error::os("cannot start a thread in the control group", error))?;
@@ -84,6 +86,17 @@ impl Drop for ControlGroup {
             seat.leave();
         }
     }
+}
+
+/// A group for `spec`, to be made: with its limits, and with what its device rules need.
+pub(crate) fn builder(name: &str, spec: &Spec, hierarchy: &Hierarchy) -> Builder {
+    let devices = spec.devices.as_ref().map(|_| Controller::Devices);
+    Group::builder(name).limits(&spec.limits).hierarchy(hierarchy).controllers(devices)
+}
+
+/// Forbids the processes of the group what the device rules of `spec` forbid.
+pub(crate) fn restrict(group: &Group, spec: &Spec) -> Result<()> {
+    spec.devices.as_ref().map_or(Ok(()), |rules| group.devices(rules).map_err(cannot))
 }
 
 /// A limit that cannot be had is the caller's business by its own kind.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use keelbox_cgroups::Limits;
+use keelbox_cgroups::devices::Rules;
 use keelbox_image_spec::Image;
 use keelbox_namespaces::Kind;
 use oci_spec::runtime as oci;
@@ -68,6 +69,10 @@ pub(crate) struct Spec {
     /// Arguments after the image's entrypoint, in the place of its command.
     pub(crate) command: Option<Vec<String>>,
     pub(crate) limits: Limits,
+    /// The sources of binds that are no directories: a target of theirs that is missing is made as a file.
+    pub(crate) file_sources: Vec<PathBuf>,
+    /// Which devices may be used, if that is restricted by more than what is in `/dev`.
+    pub(crate) devices: Option<Rules>,
     /// Whether there is a control group even without limits.
     pub(crate) grouped: bool,
     pub(crate) profile: Profile,

@@ -282,7 +282,8 @@ fn program_9_a_template_and_many_throw_away_containers() -> testkit::Result {
         workers.into_iter().for_each(|worker| worker.join().expect("no worker panics"));
     });
     assert_eq!(BOX.run().output()?.text(), "hi from image\n");
-    destroy()
+    destroy()?;
+    Ok(SMALL.remove()?)
 }
 
 #[test]

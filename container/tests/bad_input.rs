@@ -103,7 +103,6 @@ fn programs_directories_and_users() -> testkit::Result {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn settings_that_mean_nothing() -> testkit::Result {
     require!(Root, Program("busybox"));
     alone!();
@@ -150,6 +149,19 @@ fn settings_that_mean_nothing() -> testkit::Result {
             ErrorKind::Os(22),
             &["net/ipv4/ip_forward", "step ", "Invalid argument"],
         ),
+    ];
+    refuse_all(rows, &canary);
+    Ok(())
+}
+
+#[test]
+fn settings_that_contradict_each_other() -> testkit::Result {
+    require!(Root, Program("busybox"));
+    alone!();
+    let (root, canary) = (common::root()?, HostCanary::new()?);
+    let run = || Container::from_rootfs(root.path()).args(["true"]);
+    use ErrorKind::Invalid;
+    let rows: Vec<Row> = vec![
         ("limits the wrong way round", run().rlimit(Resource::Core, 2, 1), Invalid, &["soft limit 2", "hard limit 1"]),
         (
             "shared and joined",

@@ -37,6 +37,17 @@ fn picture() -> String {
     format!("{facts:?} {links:?} {dumpable:?} {} {} {}", read("oom_score_adj"), read("limits"), read("cgroup"))
 }
 
+/// What starts from a container that was built once.
+fn built_and_again(container: Container, directory: &std::path::Path) -> testkit::Result {
+    let built = container.build()?;
+    built.write_bundle(directory)?;
+    Container::from_bundle(directory)?.args(["/probe", "true"]).status()?;
+    let template = built.template()?;
+    template.run().status()?;
+    template.args(["/probe", "exit", "2"]).output()?;
+    Ok(())
+}
+
 /// A thread that looks all the time, while every public call is made.
 #[test]
 fn every_call_leaves_the_host_as_it_is() -> testkit::Result {
@@ -68,13 +79,8 @@ fn every_call_leaves_the_host_as_it_is() -> testkit::Result {
         process.pause()?;
         process.resume()?;
         process.stop(Duration::from_millis(10))?;
-        let built = run().build()?;
         let directory = tempfile::tempdir()?;
-        built.write_bundle(directory.path())?;
-        Container::from_bundle(directory.path())?.args(["/probe", "true"]).status()?;
-        let template = built.template()?;
-        template.run().status()?;
-        template.args(["/probe", "exit", "2"]).output()?;
+        built_and_again(run(), directory.path())?;
         run()
             .on_syscall("mkdirat", |_| keelbox::Answer::Continue)
             .args(["/probe", "mkdir", "/tmp/x"])

@@ -2,11 +2,11 @@
 //!
 //! Leaves out: groups with processes in them; those somebody has to look at. Oldest kernel: 4.5.
 
-use std::sync::{Mutex, PoisonError};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use nix::fcntl::{Flock, FlockArg};
 

@@ -40,7 +40,8 @@ impl Limits {
     #[must_use]
     pub fn values(&self) -> Values {
         const PERIOD: Duration = Duration::from_millis(100);
-        let share = self.cpus.filter(|cpus| cpus.is_finite() && *cpus > 0.0 && *cpus < 1e6).map(|cpus| PERIOD.mul_f64(cpus));
+        let share =
+            self.cpus.filter(|cpus| cpus.is_finite() && *cpus > 0.0 && *cpus < 1e6).map(|cpus| PERIOD.mul_f64(cpus));
         Values {
             memory: self.memory,
             memory_low: self.memory_low,

@@ -60,6 +60,8 @@ impl Container {
             user: UserChoice::default(),
             command: None,
             limits: Limits::new(),
+            file_sources: Vec::new(),
+            devices: None,
             grouped: false,
             profile,
             network: Network::default(),

@@ -13,6 +13,7 @@ use keelbox_runtime_spec::ContainerId;
 use super::record::Record;
 use crate::built::Built;
 use crate::control_group::cannot;
+use crate::control_group::{builder, restrict};
 use crate::error::{Error, Result};
 use crate::host::hierarchy;
 
@@ -42,14 +43,17 @@ impl Prospect {
         let spec = &built.spec;
         // On a host with v1 only, a group has no freezer unless it is asked for.
         let freezer = self.hierarchy.unified().is_none() && self.hierarchy.find(Controller::Freezer).is_some();
-        let builder = Group::builder(&self.name).limits(&spec.limits).hierarchy(&self.hierarchy);
+        let builder = builder(&self.name, spec, &self.hierarchy);
         let made = builder.controllers(freezer.then_some(Controller::Freezer)).create();
-        let asked = spec.grouped || !spec.limits.is_empty();
+        let asked = spec.grouped || spec.devices.is_some() || !spec.limits.is_empty();
         let group = match made {
-            Ok(group) => group.keep(),
+            Ok(group) => group,
             Err(error) if !asked && is_closed(&error) => return Ok(None),
             Err(error) => return Err(cannot(error)),
         };
+        // Until the rules hold, the group goes with this function.
+        restrict(&group, spec)?;
+        let group = group.keep();
         let tasks = group.tasks_files().map_err(cannot)?;
         let seat = if tasks.is_empty() { None } else { Some(Seat::take(tasks)) };
         let seat = seat.transpose().map_err(|error| Error::os("cannot start a thread in the control group", error))?;

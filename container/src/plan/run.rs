@@ -4,8 +4,8 @@ use std::path::Path;
 
 use keelbox_launch::{OwnedStep, Slot, Step, text};
 use keelbox_mounts::{
-    Defaults, Device, DeviceKind, InnerPath, Mount, Pivot, Propagation, Reach, RootPlan, RootSource, SlotAllocator,
-    Upper,
+    Defaults, Device, DeviceKind, Entry, InnerPath, Mount, Pivot, Propagation, Reach, RootPlan, RootSource,
+    SlotAllocator, Upper,
 };
 use keelbox_namespaces::Kind;
 use keelbox_runtime_spec::sysctl;
@@ -164,7 +164,7 @@ pub(crate) fn root_plan(spec: &Spec, kept: Option<&Kept>) -> Result<RootPlan> {
     }
     root = root.cgroups(spec.cgroups.iter().cloned());
     for mount in spec.oci.mounts().iter().flatten() {
-        root = root.mount(container_mount(mount)?);
+        root = root.mount(container_mount(spec, mount)?);
     }
     for device in linux.devices().iter().flatten() {
         root = root.device(container_device(device)?);
@@ -217,7 +217,7 @@ fn maps_terminal_group(linux: &oci::Linux) -> bool {
         || maps.any(|map| (map.container_id()..map.container_id().saturating_add(map.size())).contains(&5))
 }
 
-fn container_mount(mount: &oci::Mount) -> Result<Mount> {
+fn container_mount(spec: &Spec, mount: &oci::Mount) -> Result<Mount> {
     let options: &[String] = mount.options().as_deref().unwrap_or_default();
     if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
         let target = mount.destination().display();
@@ -227,7 +227,10 @@ fn container_mount(mount: &oci::Mount) -> Result<Mount> {
         ));
     }
     let (kind, source) = (mount.typ().as_deref(), mount.source().as_deref());
-    Mount::oci(mount.destination(), kind, source, options).map_err(refused)
+    let planned = Mount::oci(mount.destination(), kind, source, options).map_err(refused)?;
+    let file =
+        planned.options().is_bind() && source.is_some_and(|source| spec.file_sources.iter().any(|file| file == source));
+    Ok(if file { planned.missing(Entry::File) } else { planned })
 }
 
 fn container_device(device: &oci::LinuxDevice) -> Result<Device> {

@@ -33,6 +33,11 @@ impl Small {
         Self::of(testkit::probe_root()?.path(), config)
     }
 
+    /// Removes the image, where a static keeps it from going by itself.
+    pub fn remove(&self) -> io::Result<()> {
+        fs::remove_dir_all(self.directory.path())
+    }
+
     fn of(root: &Path, config: &str) -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("keelbox-image-").tempdir()?;
         let layout = directory.path().join("layout");

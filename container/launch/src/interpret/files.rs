@@ -122,8 +122,8 @@ impl<K: Kernel> Machine<'_, K> {
             Create::File => {
                 let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
                 let file = machine.open(Call::openat(parent, name, flags, 0o644))?;
-                machine.done(file);
-                Ok(())
+                // Closed at once: a mount on which a file is open for writing cannot be made read-only.
+                machine.call(Call::close(file)).map(|_| ())
             }
         })
     }
@@ -184,8 +184,8 @@ impl<K: Kernel> Machine<'_, K> {
             opened => opened?,
         };
         let written = self.write_all(file, content);
-        self.done(file);
-        written
+        let closed = self.call(Call::close(file));
+        written.and(closed.map(|_| ()))
     }
 
     fn write_all(&mut self, file: i32, mut rest: &[u8]) -> Done {

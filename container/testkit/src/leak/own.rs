@@ -70,10 +70,13 @@ fn status(facts: &mut Facts) {
 fn children(facts: &mut Facts) {
     for task in names("/proc/self/task") {
         let children = Path::new("/proc/self/task").join(&task).join("children");
-        for child in read(children).split_whitespace() {
+        // A thread that has ended meanwhile has none: what is read then is why, and no number.
+        for child in read(children).split_whitespace().filter(|child| child.parse::<u32>().is_ok()) {
             let status = read(Path::new("/proc").join(child).join("status"));
             let of = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim();
-            facts.insert(format!("child: {child}"), format!("{} {}", of("Name:"), of("State:")));
+            // Whether it runs or sleeps at this moment means nothing; that it has ended and is not reaped does.
+            let state = if of("State:").starts_with('Z') { "zombie" } else { "alive" };
+            facts.insert(format!("child: {child}"), format!("{} {state}", of("Name:")));
         }
     }
 }

@@ -1,0 +1,60 @@
+//! What this build cannot give is refused, never left out: a caller may rely on it.
+
+use oci_spec::runtime as oci;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Refuses a specification that asks for what is not there yet.
+pub(crate) fn honoured(spec: &oci::Spec) -> Result<()> {
+    let asked = [hooks(spec), process(spec), linux(spec)].into_iter().flatten().next();
+    match asked {
+        Some(what) => Err(Error::new(ErrorKind::Unsupported, format!("cannot honour {what}: it is not supported yet"))),
+        None => Ok(()),
+    }
+}
+
+fn named(text: Option<&String>) -> bool {
+    text.is_some_and(|text| !text.is_empty())
+}
+
+#[allow(deprecated, reason = "bundles still have prestart hooks")]
+fn hooks(spec: &oci::Spec) -> Option<&'static str> {
+    let hooks = spec.hooks().as_ref()?;
+    let kinds = [
+        hooks.prestart(),
+        hooks.create_runtime(),
+        hooks.create_container(),
+        hooks.start_container(),
+        hooks.poststart(),
+        hooks.poststop(),
+    ];
+    kinds.into_iter().flatten().any(|list| !list.is_empty()).then_some("hooks")
+}
+
+fn process(spec: &oci::Spec) -> Option<&'static str> {
+    let process = spec.process().as_ref()?;
+    let asked = [
+        (named(process.apparmor_profile().as_ref()), "process.apparmorProfile"),
+        (named(process.selinux_label().as_ref()), "process.selinuxLabel"),
+        (process.scheduler().is_some(), "process.scheduler"),
+        (process.exec_cpu_affinity().is_some(), "process.execCPUAffinity"),
+    ];
+    asked.into_iter().find_map(|(asked, what)| asked.then_some(what))
+}
+
+fn linux(spec: &oci::Spec) -> Option<&'static str> {
+    let linux = spec.linux().as_ref()?;
+    let cpu = linux.resources().as_ref().and_then(|resources| resources.cpu().as_ref());
+    let block = linux.resources().as_ref().and_then(|resources| resources.block_io().as_ref());
+    let asked = [
+        (linux.cgroups_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty()), "linux.cgroupsPath"),
+        (linux.intel_rdt().is_some(), "linux.intelRdt"),
+        (linux.memory_policy().is_some(), "linux.memoryPolicy"),
+        (named(linux.mount_label().as_ref()), "linux.mountLabel"),
+        (linux.personality().is_some(), "linux.personality"),
+        (linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "linux.netDevices"),
+        (cpu.is_some_and(|cpu| cpu.idle().unwrap_or(0) != 0), "linux.resources.cpu.idle"),
+        (block.is_some_and(|block| block.leaf_weight().unwrap_or(0) != 0), "linux.resources.blockIO.leafWeight"),
+    ];
+    asked.into_iter().find_map(|(asked, what)| asked.then_some(what))
+}
