@@ -253,7 +253,8 @@ fn find_files(spec: &mut Spec) {
     // A relative source starts from the bundle.
     let start = spec.bundle.clone().unwrap_or_default();
     let is_file = |source: &PathBuf| std::fs::metadata(start.join(source)).is_ok_and(|metadata| !metadata.is_dir());
-    spec.file_sources = sources.filter(is_file).collect();
+    let files: Vec<PathBuf> = sources.filter(is_file).collect();
+    spec.file_sources.extend(files);
 }
 
 /// A mount of type `cgroup` shows the machine's hierarchies. Without a namespace of its own, the container sees the group of

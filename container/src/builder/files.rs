@@ -59,8 +59,9 @@ impl Container {
     /// Makes a device of the host available under the same path.
     ///
     /// Its node is bound into the container, so this needs no privilege; whether it can be opened is up to its owner and mode.
-    pub fn device(self, path: impl Into<PathBuf>) -> Self {
+    pub fn device(mut self, path: impl Into<PathBuf>) -> Self {
         let path = path.into();
+        self.spec.file_sources.push(path.clone());
         let target = path.clone();
         self.mount(target, "bind", Some(path), vec!["bind".into()])
     }
