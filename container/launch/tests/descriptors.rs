@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::Probe;
+use common::{Probe, rounds};
 use keelbox_launch::{Errno, Launch, OwnedStep, Slot, Step, list, sys};
 use keelbox_testkit::alone;
 
@@ -46,7 +46,7 @@ fn a_thread_that_opens_all_the_time_gives_nothing_away() {
         });
         let steps = [descriptor(1, 3), descriptor(2, 7)];
         let outcome = std::panic::catch_unwind(|| {
-            for round in 0..200 {
+            for round in 0..rounds(200) {
                 let (code, output) = probe.run(&steps, &given, &["fds"]);
                 assert_eq!(code, Some(0));
                 assert_eq!(numbers(&output), ["0", "1", "2", "3", "7"], "round {round}: {output}");

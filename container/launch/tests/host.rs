@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Probe, in_time};
+use common::{Probe, in_time, rounds};
 use keelbox_launch::{Errno, Launch, MapFile, OwnedStep, Seat, Step, sys, text};
 use keelbox_testkit::{LeakCheck, Result, alone, require};
 
@@ -60,7 +60,7 @@ fn glimpse() -> (bool, String, std::path::PathBuf) {
 }
 
 #[test]
-fn five_hundred_launches_beside_busy_threads_leave_the_host_as_it_was() -> Result {
+fn launches_beside_busy_threads_leave_the_host_as_it_was() -> Result {
     require!(Root, UserNamespace);
     alone!();
     let probe = Probe::new();
@@ -80,7 +80,7 @@ fn five_hundred_launches_beside_busy_threads_leave_the_host_as_it_was() -> Resul
             }
             samples
         });
-        for round in 0..500 {
+        for round in 0..rounds(500) {
             let (namespaces, steps) = if round % 2 == 0 { (0, vec![]) } else { (NEWUSER | NEWNS, intrusive()) };
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 let outcome = probe.run_by(|launch| launch.namespaces(namespaces), &steps, &[], &["exit", "3"]);

@@ -71,6 +71,13 @@ impl Probe {
     }
 }
 
+/// How often to try what is to be interrupted by other threads: less where there is one processor, on which they take turns in
+/// long time slices.
+pub fn rounds(many: usize) -> usize {
+    let single = std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
+    if single { many / 10 } else { many }
+}
+
 /// Calls `work` on a thread, and aborts if it takes longer than half a minute: what hangs may hold a lock that a panic needs.
 pub fn in_time<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, wait) = std::sync::mpsc::channel();
