@@ -7,9 +7,9 @@
 #![allow(dead_code, reason = "the library uses the rest of the shared files")]
 
 mod entry;
-mod join;
 #[path = "../src/interpret/mod.rs"]
 mod interpret;
+mod join;
 #[path = "../src/step.rs"]
 mod step;
 #[path = "sys.rs"]
