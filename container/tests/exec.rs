@@ -4,6 +4,8 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use keelbox::{Container, ErrorKind, Kind, MIB, Process, Profile, Reason, Signal, Stdio, Terminal};
@@ -246,12 +248,20 @@ fn nothing_is_seen_of_the_host_while_it_starts() -> testkit::Result {
             .stderr(Stdio::null())
             .spawn()?;
         let mut pipe = process.stdout.take().expect("piped");
+        let looks = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&looks);
         let reader = std::thread::spawn(move || {
-            let mut text = String::new();
-            pipe.read_to_string(&mut text).map(|_| text)
+            let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
+            while let length @ 1.. = pipe.read(&mut buffer)? {
+                let lines = buffer[..length].iter().filter(|byte| **byte == b'\n').count();
+                counted.fetch_add(lines, Ordering::Relaxed);
+                text.extend_from_slice(&buffer[..length]);
+            }
+            Ok::<_, std::io::Error>(String::from_utf8_lossy(&text).into_owned())
         });
-        let until = Instant::now() + Duration::from_secs(3);
-        while Instant::now() < until {
+        let begun = Instant::now();
+        let enough = |looks: usize| looks > 100 && begun.elapsed() > Duration::from_secs(3);
+        while !enough(looks.load(Ordering::Relaxed)) && begun.elapsed() < Duration::from_secs(30) {
             assert!(process.exec(["/probe", "true"]).output()?.status.success());
         }
         process.kill()?;
