@@ -26,7 +26,7 @@ fn opens(rules: &str) -> testkit::Result<(bool, bool)> {
 
 #[test]
 fn what_is_denied_cannot_be_opened() -> testkit::Result {
-    require!(Root, Program("busybox"), Exists("/dev/net/tun"), CgroupV1("devices"));
+    require!(Root, Program("busybox"), Exists("/dev/net/tun"), Cgroup("devices"));
     assert_eq!(opens("[]")?, (true, true), "no rules");
     assert_eq!(opens(r#"[{"allow":false,"access":"rwm"}]"#)?, (true, false), "the default devices");
     let tun = r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":10,"minor":200,"access":"r"}]"#;

@@ -24,7 +24,8 @@ pub enum Need {
     MountNamespace,
     /// The calling user may make a network namespace without a user namespace.
     NetNamespace,
-    /// A writable cgroup hierarchy of this controller, of whichever version. What v1 calls `freezer`, every group of v2 has.
+    /// A writable cgroup hierarchy of this controller, of whichever version. Every group of v2 has what v1 calls `freezer` and
+    /// `devices`.
     Cgroup(&'static str),
     /// A writable cgroup v1 hierarchy of this controller.
     CgroupV1(&'static str),
@@ -225,7 +226,8 @@ fn has_v2(controller: Option<&str>) -> bool {
 }
 
 fn has_either(controller: &'static str) -> bool {
-    has_v1(controller) || has_v2((controller != "freezer").then_some(controller))
+    let everywhere = matches!(controller, "freezer" | "devices");
+    has_v1(controller) || has_v2((!everywhere).then_some(controller))
 }
 
 #[cfg(test)]
