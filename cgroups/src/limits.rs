@@ -249,6 +249,18 @@ impl Limits {
         self
     }
 
+    /// Whether what cannot be had here is skipped.
+    ///
+    /// ```
+    /// use keelbox_cgroups::Limits;
+    /// assert!(!Limits::new().is_best_effort());
+    /// assert!(Limits::new().best_effort().is_best_effort());
+    /// ```
+    #[must_use]
+    pub fn is_best_effort(&self) -> bool {
+        self.best_effort
+    }
+
     /// Whether nothing was asked for. Then no group is needed.
     ///
     /// ```
@@ -276,9 +288,5 @@ impl Limits {
     /// As [`plan`](Self::plan).
     pub fn plan_from(&self, hierarchy: &Hierarchy, present: &Present) -> Result<Plan> {
         Plan::of(&check::Checked::of(self)?, hierarchy, present)
-    }
-
-    pub(crate) fn is_best_effort(&self) -> bool {
-        self.best_effort
     }
 }

@@ -19,7 +19,7 @@ use crate::filter::filter;
 use crate::honoured::honoured;
 use crate::host::{Host, hierarchy};
 use crate::output::{Output, collect};
-use crate::plan::{Filter, Plan, Streams, namespace_kind, run};
+use crate::plan::{Filter, Plan, Streams, run};
 use crate::process::Process;
 use crate::spec::{RootSource, Spec, UserChoice};
 use crate::start::{Start, start};
@@ -64,11 +64,8 @@ impl Built {
         find_files(&mut spec);
         let filter = filter(&spec)?;
         // Without a pid namespace of its own, only a control group knows all that belongs to the container when it is to end.
-        spec.grouped |= host.privileged && !run_alone(&spec);
-        if !spec.grouped
-            && spec.limits == spec.limits.clone().best_effort()
-            && !crate::control_group::possible(&spec.limits)?
-        {
+        spec.grouped |= host.privileged && !spec.has_new(Kind::Pid);
+        if !spec.grouped && spec.limits.is_best_effort() && !crate::control_group::possible(&spec.limits)? {
             spec.limits = Limits::new();
         }
         let grouped = spec.grouped || spec.devices.is_some() || !spec.limits.is_empty();
@@ -219,10 +216,9 @@ impl Built {
 
     /// What later programs in the container need to know.
     pub(crate) fn inside(&self) -> Inside {
-        let namespaces = self.spec.oci.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-        let kinds = namespaces.into_iter().flatten().map(|namespace| namespace_kind(namespace.typ()));
         // The time namespace cannot be joined by a process that shares memory, and offsets hardly matter to a further program.
-        let kinds: NamespaceSet = kinds.filter(|kind| *kind != Kind::Time).collect();
+        let kinds: NamespaceSet =
+            self.spec.namespaces().map(|(kind, _)| kind).filter(|kind| *kind != Kind::Time).collect();
         let process = self.spec.oci.process().clone().unwrap_or_default();
         Inside { kinds, process, filter: self.filter.clone(), host: self.host.clone() }
     }
@@ -238,13 +234,6 @@ fn unpack(spec: &mut Spec) -> Result<Option<Unpacked>> {
     spec.root = RootSource::Layers { layers, bytes: None };
     defaults::from_image(spec, &settings, &entrypoint);
     Ok(Some(unpacked))
-}
-
-/// Whether its processes end with the first one.
-fn run_alone(spec: &Spec) -> bool {
-    let namespaces = spec.oci.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    let mut kinds = namespaces.into_iter().flatten().filter(|namespace| namespace.path().is_none());
-    kinds.any(|namespace| namespace_kind(namespace.typ()) == Kind::Pid)
 }
 
 /// Notes which binds are of files. One whose source is not there is refused by the kernel, with its step.
@@ -264,8 +253,7 @@ fn show_cgroups(spec: &mut Spec) -> Result<()> {
     if !spec.oci.mounts().iter().flatten().any(shown) {
         return Ok(());
     }
-    let namespaces = spec.oci.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    let own = namespaces.into_iter().flatten().any(|namespace| namespace_kind(namespace.typ()) == Kind::Cgroup);
+    let own = spec.has(Kind::Cgroup);
     spec.cgroups = crate::host::shown_cgroups(&hierarchy()?, own);
     for mount in spec.mounts().iter_mut().filter(|mount| !own && shown(mount)) {
         mount.options_mut().get_or_insert_with(Vec::new).push("ro".into());

@@ -85,12 +85,7 @@ pub(crate) fn write(built: &Built, path: &Path) -> Result<()> {
 
 /// What the profile adds to the file system, in OCI's words: other runtimes know no profiles.
 fn surroundings(spec: &Spec, oci: &mut oci::Spec) {
-    let defaults = match spec.profile {
-        Profile::Exact => return,
-        Profile::Trusted => Defaults::Trusted,
-        Profile::Ordinary => Defaults::Container,
-        Profile::Hostile => Defaults::Hostile,
-    };
+    let Some(defaults) = spec.profile.surroundings() else { return };
     let own = oci.mounts().clone().unwrap_or_default();
     let mut mounts: Vec<oci::Mount> = usual_mounts(defaults);
     mounts.retain(|usual| !own.iter().any(|mount| mount.destination() == usual.destination()));

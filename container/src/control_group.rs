@@ -33,10 +33,8 @@ impl ControlGroup {
         let name = format!("keelbox-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
         let group = builder(&name, spec, hierarchy).owned().create().map_err(cannot)?;
         restrict(&group, spec)?;
-        let tasks = group.tasks_files().map_err(cannot)?;
-        let seat = if tasks.is_empty() { None } else { Some(Seat::take(tasks)) };
-        let seat = seat.transpose().map_err(|error| Error::os("cannot start a thread in the control group", error))?;
-        Ok(Self { group, seat: Mutex::new(seat) })
+        let seat = Mutex::new(seat(&group)?);
+        Ok(Self { group, seat })
     }
 
     /// The thread that clones on cgroup v1; once.
@@ -97,6 +95,13 @@ pub(crate) fn builder(name: &str, spec: &Spec, hierarchy: &Hierarchy) -> Builder
 /// Forbids the processes of the group what the device rules of `spec` forbid.
 pub(crate) fn restrict(group: &Group, spec: &Spec) -> Result<()> {
     spec.devices.as_ref().map_or(Ok(()), |rules| group.devices(rules).map_err(cannot))
+}
+
+/// On cgroup v1, a thread in the group that clones.
+pub(crate) fn seat(group: &Group) -> Result<Option<Seat>> {
+    let tasks = group.tasks_files().map_err(cannot)?;
+    let seat = if tasks.is_empty() { None } else { Some(Seat::take(tasks)) };
+    seat.transpose().map_err(|error| Error::os("cannot start a thread in the control group", error))
 }
 
 /// A limit that cannot be had is the caller's business by its own kind.

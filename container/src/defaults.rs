@@ -10,7 +10,7 @@ use oci_spec::runtime as oci;
 use crate::capabilities::{ALL, mask, set};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
-use crate::plan::{namespace_kind, oci_kind};
+use crate::plan::oci_kind;
 use crate::profile::{ORDINARY_CAPABILITIES, Profile};
 use crate::spec::{Network, Spec, UserChoice};
 
@@ -105,7 +105,7 @@ fn namespaces(spec: &mut Spec, host: &Host) -> Result<()> {
         namespace
     };
     let mut list: Vec<oci::LinuxNamespace> = spec.linux().namespaces().clone().unwrap_or_default();
-    let known: Vec<Kind> = list.iter().map(|namespace| namespace_kind(namespace.typ())).collect();
+    let known: Vec<Kind> = spec.namespaces().map(|(kind, _)| kind).collect();
     list.extend(joined.into_iter().map(|(kind, path)| entry(kind, Some(path))));
     list.extend(wanted.into_iter().filter(|kind| !known.contains(kind)).map(|kind| entry(kind, None)));
     spec.linux().set_namespaces(Some(list));
@@ -114,13 +114,7 @@ fn namespaces(spec: &mut Spec, host: &Host) -> Result<()> {
 
 /// An ordinary user's only id appears inside as the user that the program runs as.
 fn identity(spec: &mut Spec, host: &Host) -> Result<()> {
-    let new_user = spec
-        .linux()
-        .namespaces()
-        .iter()
-        .flatten()
-        .any(|namespace| namespace_kind(namespace.typ()) == Kind::User && namespace.path().is_none());
-    if !new_user || host.caller.may_map() || spec.linux().uid_mappings().is_some() {
+    if !spec.has_new(Kind::User) || host.caller.may_map() || spec.linux().uid_mappings().is_some() {
         return Ok(());
     }
     let (user, group) = (spec.process().user().uid(), spec.process().user().gid());
@@ -137,9 +131,7 @@ fn capabilities(spec: &mut Spec, host: &Host) {
     if spec.process().capabilities().is_some() {
         return;
     }
-    let user_namespace =
-        spec.linux().namespaces().iter().flatten().any(|namespace| namespace_kind(namespace.typ()) == Kind::User);
-    let available = if user_namespace { ALL } else { host.bounding };
+    let available = if spec.has(Kind::User) { ALL } else { host.bounding };
     let base = match spec.profile {
         _ if spec.drop_capabilities => 0,
         Profile::Trusted => ALL,

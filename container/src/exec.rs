@@ -1,6 +1,7 @@
 //! A further program in a running container.
 
 use std::borrow::Cow;
+use std::fs::File;
 use std::ops::Deref;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -156,12 +157,9 @@ impl<'p> Exec<'p> {
         if let Some(user) = &user {
             crate::user::resolve_in(site.pid, user, &mut process)?;
         }
-        let plan = plan(&site, &process, terminal, &Streams::of(&stdio, 0))?;
-        let pidfd = site.pidfd.try_clone_to_owned();
-        let mut opened = vec![pidfd.map_err(|error| Error::os("cannot duplicate the container's descriptor", error))?];
-        if let Some(group) = &site.group {
-            opened.extend(group_descriptors(group)?);
-        }
+        let entrance = Entrance::of(&site)?;
+        let plan = plan(&site, &process, terminal, &Streams::of(&stdio, 0), &entrance)?;
+        let opened = entrance.into_descriptors();
         let inside = site.inside.into_owned();
         let mut process = start(Start {
             plan: &plan,
@@ -191,11 +189,16 @@ fn awake(site: &Site<'_>) -> Result<()> {
 }
 
 /// The third planner: into the control group, into the namespaces, one clone more, and the program.
-fn plan(site: &Site<'_>, process: &oci::Process, terminal: Option<Terminal>, streams: &Streams) -> Result<Plan> {
+fn plan(
+    site: &Site<'_>,
+    process: &oci::Process,
+    terminal: Option<Terminal>,
+    streams: &Streams,
+    entrance: &Entrance,
+) -> Result<Plan> {
     let inside = &site.inside;
     let container = Slot(streams.count() as u16);
-    let group = site.group.as_deref();
-    let legacy = group.map_or(Ok(0), |group| group.procs_files().map(|files| files.len())).map_err(cannot)?;
+    let legacy = entrance.legacy.len();
     let mut steps = first_steps(process);
     for file in 0..legacy {
         let slot = Slot(container.0 + 1 + file as u16);
@@ -203,8 +206,7 @@ fn plan(site: &Site<'_>, process: &oci::Process, terminal: Option<Terminal>, str
     }
     steps.push(Step::Conceal {});
     steps.push(Step::Join { namespace: container, kinds: inside.kinds.flags() });
-    let unified = group.is_some_and(|group| group.directory().is_some());
-    let cgroup = if unified { Slot(container.0 + 1 + legacy as u16) } else { Slot::NONE };
+    let cgroup = if entrance.unified.is_some() { Slot(container.0 + 1 + legacy as u16) } else { Slot::NONE };
     steps.push(Step::Fork { flags: 0, cgroup });
     let program = Program {
         process,
@@ -222,10 +224,31 @@ fn plan(site: &Site<'_>, process: &oci::Process, terminal: Option<Terminal>, str
     Ok(Plan { namespaces, limits: keelbox_cgroups::Limits::new(), grouped: false, steps, reserve: 3 })
 }
 
-/// What a process needs to get into the group: the files of version 1, then the directory of version 2.
-fn group_descriptors(group: &Group) -> Result<Vec<OwnedFd>> {
-    let mut opened: Vec<OwnedFd> = group.procs_files().map_err(cannot)?.into_iter().map(Into::into).collect();
-    let directory = group.directory().map(|directory| directory.try_clone_to_owned()).transpose();
-    opened.extend(directory.map_err(|error| Error::os("cannot duplicate the control group's descriptor", error))?);
-    Ok(opened)
+/// What a process needs to get into a container and its control group.
+struct Entrance {
+    container: OwnedFd,
+    /// The files of version 1.
+    legacy: Vec<File>,
+    /// The directory of version 2.
+    unified: Option<OwnedFd>,
+}
+
+impl Entrance {
+    fn of(site: &Site<'_>) -> Result<Self> {
+        let group = site.group.as_deref();
+        let legacy = group.map_or(Ok(Vec::new()), Group::procs_files).map_err(cannot)?;
+        let container = site.pidfd.try_clone_to_owned();
+        let container = container.map_err(|error| Error::os("cannot duplicate the container's descriptor", error))?;
+        let unified = group.and_then(Group::directory).map(|directory| directory.try_clone_to_owned()).transpose();
+        let unified = unified.map_err(|error| Error::os("cannot duplicate the control group's descriptor", error))?;
+        Ok(Self { container, legacy, unified })
+    }
+
+    /// In the order of the slots that the plan gives them.
+    fn into_descriptors(self) -> Vec<OwnedFd> {
+        let mut descriptors = vec![self.container];
+        descriptors.extend(self.legacy.into_iter().map(OwnedFd::from));
+        descriptors.extend(self.unified);
+        descriptors
+    }
 }

@@ -1,5 +1,6 @@
 //! Presets: how much a container is trusted. What each gives is listed in `SECURITY.md`.
 
+use keelbox_mounts::Defaults;
 use oci_spec::runtime::Capability;
 
 /// How much a container is trusted.
@@ -23,6 +24,18 @@ pub enum Profile {
     Hostile,
     /// What the specification says and nothing else: for bundles whose `config.json` was written by an engine.
     Exact,
+}
+
+impl Profile {
+    /// What it adds to the root file system.
+    pub(crate) fn surroundings(self) -> Option<Defaults> {
+        match self {
+            Self::Exact => None,
+            Self::Trusted => Some(Defaults::Trusted),
+            Self::Ordinary => Some(Defaults::Container),
+            Self::Hostile => Some(Defaults::Hostile),
+        }
+    }
 }
 
 /// The capabilities that ordinary programs get: Docker's, without those that open raw sockets, make device nodes, write to the

@@ -2,7 +2,7 @@
 //!
 //! The builder edits a [`Spec`], a bundle's `config.json` is read into one, and every planner starts from one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use keelbox_cgroups::Limits;
@@ -12,6 +12,7 @@ use keelbox_namespaces::Kind;
 use oci_spec::runtime as oci;
 
 use crate::notify::Supervision;
+use crate::plan::namespace_kind;
 use crate::profile::Profile;
 use crate::stdio::Stdio;
 use crate::terminal::Terminal;
@@ -124,6 +125,22 @@ impl Spec {
 
     pub(crate) fn mounts(&mut self) -> &mut Vec<oci::Mount> {
         self.oci.mounts_mut().get_or_insert_with(Vec::new)
+    }
+
+    /// The kinds of namespaces that are not the host's, each with its path if it is to be joined.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = (Kind, Option<&Path>)> {
+        let list = self.oci.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+        list.into_iter().flatten().map(|namespace| (namespace_kind(namespace.typ()), namespace.path().as_deref()))
+    }
+
+    /// Whether the container has a namespace of this kind that is not the host's.
+    pub(crate) fn has(&self, kind: Kind) -> bool {
+        self.namespaces().any(|(other, _)| other == kind)
+    }
+
+    /// Whether the container has a namespace of this kind that nobody else is in.
+    pub(crate) fn has_new(&self, kind: Kind) -> bool {
+        self.namespaces().any(|(other, path)| other == kind && path.is_none())
     }
 
     /// Remembers the first thing that a setter could not take.

@@ -67,8 +67,13 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Process> {
     let begun = Instant::now();
     let streams = Streams::open(&start.stdio, start.descriptors)?;
     let mut received = Received::default();
-    let talk =
-        Talk { plan: start.plan, steps: &start.plan.steps, supervision: start.supervision, until: Until::Running };
+    let talk = Talk {
+        plan: start.plan,
+        done: &[],
+        steps: &start.plan.steps,
+        supervision: start.supervision,
+        until: Until::Running,
+    };
     let started = launch(&talk, &streams.theirs, start.trees, &mut start.group, &mut received)?;
     finish(started, start, streams, received, begun)
 }
@@ -169,6 +174,8 @@ pub(crate) enum Until {
 /// What is needed to talk with a stage about its steps.
 pub(crate) struct Talk<'a> {
     pub(crate) plan: &'a Plan,
+    /// What the stage was sent before; it counts on from there.
+    pub(crate) done: &'a [OwnedStep],
     pub(crate) steps: &'a [OwnedStep],
     pub(crate) supervision: Option<&'a Supervision>,
     pub(crate) until: Until,
@@ -184,7 +191,9 @@ impl Talk<'_> {
                     return Err(Error::new(ErrorKind::State, "the stage ended before its start"));
                 }
                 Event::Running => return Ok(()),
-                Event::Failed(failure) => return Err(crate::plan::step_error(self.steps, failure)),
+                Event::Failed(failure) => {
+                    return Err(crate::plan::step_error(&[self.done, self.steps].concat(), failure));
+                }
                 Event::Waiting(Wait::Start) if self.until == Until::Barrier => return Ok(()),
                 Event::Waiting(what) => {
                     if what == Wait::Maps {
@@ -201,7 +210,7 @@ impl Talk<'_> {
 
     /// A listener that nobody supervises is closed at once: what it would have been asked is answered with `ENOSYS`.
     fn keep(&self, step: u32, descriptor: OwnedFd, received: &mut Received) -> Result<()> {
-        match (self.steps.get(step as usize), self.supervision) {
+        match (self.done.iter().chain(self.steps).nth(step as usize), self.supervision) {
             (Some(Step::Terminal { .. }), _) => received.terminal = Some(Tty::new(descriptor)),
             (_, Some(supervision)) => received.supervisor = Some(crate::filter::supervise(descriptor, supervision)?),
             (_, None) => drop(descriptor),

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use keelbox_launch::{Errno, OwnedStep, Slot, Step, Wait};
 use keelbox_mounts::{Held, SlotAllocator};
+use keelbox_namespaces::Kind;
 use oci_spec::runtime as oci;
 
 use crate::builder::{IntoArguments, captured, inherited};
@@ -123,7 +124,13 @@ impl Core {
         let steps: Arc<[OwnedStep]> = steps.into();
         let mut group = self.built.group()?;
         let mut received = Received::default();
-        let talk = Talk { plan: &plan, steps: &steps, supervision: spec.supervision.as_ref(), until: Until::Barrier };
+        let talk = Talk {
+            plan: &plan,
+            done: &[],
+            steps: &steps,
+            supervision: spec.supervision.as_ref(),
+            until: Until::Barrier,
+        };
         let started = launch(&talk, &[], &self.trees, &mut group, &mut received)?;
         Ok(Waiting { started: Some(started), group, received, steps })
     }
@@ -153,8 +160,8 @@ impl Core {
             return Ok(None);
         }
         drop(theirs);
-        let all: Vec<OwnedStep> = waiting.steps.iter().cloned().chain(steps).collect();
-        let talk = Talk { plan: &plan, steps: &all, supervision: spec.supervision.as_ref(), until: Until::Running };
+        let supervision = spec.supervision.as_ref();
+        let talk = Talk { plan: &plan, done: &waiting.steps, steps: &steps, supervision, until: Until::Running };
         if let Err(error) = talk.listen(&mut started, &mut received) {
             abandon(&started, &received, group.take());
             return Err(error);
@@ -194,11 +201,7 @@ impl Core {
 
 /// Makes the trees that runs share. Nothing where the kernel or the caller's privilege does not allow it: runs are whole then.
 fn prepare(built: &Built) -> Result<Option<(Vec<OwnedFd>, Held)>> {
-    let user_namespace =
-        built.spec.oci.linux().as_ref().and_then(|linux| linux.namespaces().as_ref()).is_some_and(|list| {
-            list.iter().any(|namespace| crate::plan::namespace_kind(namespace.typ()) == keelbox_namespaces::Kind::User)
-        });
-    if !built.host.privileged || user_namespace || built.spec.keep_changes {
+    if !built.host.privileged || built.spec.has(Kind::User) || built.spec.keep_changes {
         return Ok(None);
     }
     let mut slots = SlotAllocator::default();

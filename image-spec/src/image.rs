@@ -4,6 +4,7 @@
 //! verified when they are unpacked. Leaves out pulling, pushing and changing images.
 
 use crate::blobs::{Blobs, Extent, blob_name};
+use crate::document::Descriptor;
 use crate::source::Source;
 use crate::{Digest, Error, ImageConfig, Limits, Platform, ProcessSettings, Result, docker, layout};
 use std::path::Path;
@@ -48,6 +49,16 @@ pub struct Layer {
 }
 
 impl Layer {
+    fn of(descriptor: &Descriptor, diff_id: &Digest, path: String) -> Result<Self> {
+        Ok(Self {
+            digest: descriptor.digest()?,
+            diff_id: diff_id.clone(),
+            size: descriptor.size,
+            media_type: descriptor.media_type.clone(),
+            path,
+        })
+    }
+
     /// The digest of the blob, as the manifest has it.
     #[must_use]
     pub fn digest(&self) -> &Digest {
@@ -155,17 +166,12 @@ impl OpenOptions {
             let counts = format!("{} layers but {} diff_ids", chosen.manifest.layers.len(), config.diff_ids().len());
             return Err(Error::format(format!("{place}: {counts}")));
         }
-        let layers = chosen.manifest.layers.iter().zip(config.diff_ids()).map(|(descriptor, diff_id)| {
-            let digest = descriptor.digest()?;
-            let path = blob_name(&digest);
-            Ok(Layer {
-                digest,
-                diff_id: diff_id.clone(),
-                size: descriptor.size,
-                media_type: descriptor.media_type.clone(),
-                path,
-            })
-        });
+        let layers = chosen
+            .manifest
+            .layers
+            .iter()
+            .zip(config.diff_ids())
+            .map(|(descriptor, diff_id)| Layer::of(descriptor, diff_id, blob_name(&descriptor.digest()?)));
         Ok(Image(Arc::new(Inner {
             layers: layers.collect::<Result<_>>()?,
             blobs,
@@ -182,16 +188,7 @@ impl OpenOptions {
         let saved = docker::choose(&blobs, name, &self.limits)?;
         self.count_layers(saved.paths.len(), &blobs.path().display().to_string())?;
         let described = saved.manifest.layers.iter().zip(saved.paths).zip(saved.config.diff_ids());
-        let layers = described.map(|((descriptor, path), diff_id)| {
-            let digest = descriptor.digest()?;
-            Ok(Layer {
-                digest,
-                diff_id: diff_id.clone(),
-                size: descriptor.size,
-                media_type: descriptor.media_type.clone(),
-                path,
-            })
-        });
+        let layers = described.map(|((descriptor, path), diff_id)| Layer::of(descriptor, diff_id, path));
         Ok(Image(Arc::new(Inner {
             layers: layers.collect::<Result<_>>()?,
             blobs,

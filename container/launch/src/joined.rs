@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -29,7 +28,7 @@ use crate::stage;
 pub fn joined_command<P: AsRef<Path>>(groups: &[P], program: impl AsRef<OsStr>) -> io::Result<Command> {
     let stage: Arc<File> = stage::descriptor()?;
     // This process keeps the stage for good, so the path stays good for as long as the command.
-    let mut command = Command::new(format!("/proc/self/fd/{}", stage.as_raw_fd()));
+    let mut command = Command::new(stage::path(&*stage));
     command.arg("join").arg(groups.len().to_string()).args(groups.iter().map(AsRef::as_ref)).arg(program);
     Ok(command)
 }

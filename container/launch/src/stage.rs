@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::sync::{Arc, Mutex};
 
@@ -82,21 +82,18 @@ fn in_a_file() -> io::Result<OwnedFd> {
 fn in_directory(directory: &str) -> io::Result<File> {
     let mut file = OpenOptions::new().write(true).mode(0o500).custom_flags(libc::O_TMPFILE).open(directory)?;
     file.write_all(BYTES)?;
-    let readable = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    let readable = File::open(path(&file))?;
     drop(file);
     if readable.metadata()?.nlink() == 0 { Ok(readable) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }
 
-/// The stage as a path that can be executed while `stage` stays open.
-#[allow(dead_code, reason = "used by the cgroups crate's Command")]
-pub(crate) fn path(stage: BorrowedFd<'_>) -> String {
+/// An open file as a path, good while it stays open.
+pub(crate) fn path(stage: &impl AsRawFd) -> String {
     format!("/proc/self/fd/{}", stage.as_raw_fd())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
 
     #[test]
@@ -130,7 +127,7 @@ mod tests {
         assert_eq!(in_memory(&mut NoExec).expect_err("refused").raw_os_error(), Some(13));
         let stage = in_a_file().expect("a nameless file");
         assert!(File::from(stage.try_clone().expect("a duplicate")).write_all(b"x").is_err());
-        let status = std::process::Command::new(path(stage.as_fd())).status().expect("executed");
+        let status = std::process::Command::new(path(&stage)).status().expect("executed");
         assert_eq!(status.code(), Some(127), "the stage refuses to run without its host");
     }
 

@@ -12,8 +12,7 @@ use keelbox_runtime_spec::ContainerId;
 
 use super::record::Record;
 use crate::built::Built;
-use crate::control_group::cannot;
-use crate::control_group::{builder, restrict};
+use crate::control_group::{builder, cannot, restrict, seat};
 use crate::error::{Error, Result};
 use crate::host::hierarchy;
 
@@ -54,9 +53,7 @@ impl Prospect {
         // Until the rules hold, the group goes with this function.
         restrict(&group, spec)?;
         let group = group.keep();
-        let tasks = group.tasks_files().map_err(cannot)?;
-        let seat = if tasks.is_empty() { None } else { Some(Seat::take(tasks)) };
-        let seat = seat.transpose().map_err(|error| Error::os("cannot start a thread in the control group", error))?;
+        let seat = seat(&group)?;
         Ok(Some((group, seat)))
     }
 }

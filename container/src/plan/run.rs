@@ -4,8 +4,7 @@ use std::path::Path;
 
 use keelbox_launch::{OwnedStep, Slot, Step, text};
 use keelbox_mounts::{
-    Defaults, Device, DeviceKind, Entry, InnerPath, Mount, Pivot, Propagation, Reach, RootPlan, RootSource,
-    SlotAllocator, Upper,
+    Device, DeviceKind, Entry, InnerPath, Mount, Pivot, Propagation, Reach, RootPlan, RootSource, SlotAllocator, Upper,
 };
 use keelbox_namespaces::Kind;
 use keelbox_runtime_spec::sysctl;
@@ -85,7 +84,7 @@ pub(crate) fn run_with(
         filter: built.filter.clone(),
         dies: (!spec.detached).then_some(9),
         waits_for_parent: built.seated,
-        user_namespace: spec.oci.linux().as_ref().is_some_and(|linux| has(linux, Kind::User)),
+        user_namespace: spec.has(Kind::User),
     };
     let mut steps = first_steps(process);
     steps.extend(namespaces.steps().iter().cloned());
@@ -131,7 +130,7 @@ fn kernel_parameters(spec: &Spec, allocator: &mut SlotAllocator) -> Result<Vec<O
         let refused =
             |why| Error::new(ErrorKind::Invalid, format!("cannot set the kernel parameter {name:?}: it {why}"));
         let key = sysctl::Key::parse(name).map_err(refused)?;
-        if !has(linux, namespace_kind(key.namespace())) {
+        if !spec.has(namespace_kind(key.namespace())) {
             let why = format!(
                 "belongs to a {} namespace, and the container has none of its own",
                 namespace_kind(key.namespace())
@@ -149,17 +148,14 @@ pub(crate) fn root_plan(spec: &Spec, kept: Option<&Kept>) -> Result<RootPlan> {
     let empty = oci::Linux::default();
     let linux = spec.oci.linux().as_ref().unwrap_or(&empty);
     let mut root = RootPlan::new(source(spec, kept)?);
-    root = match spec.profile {
-        Profile::Exact => root,
-        Profile::Trusted => root.defaults(Defaults::Trusted),
-        Profile::Ordinary => root.defaults(Defaults::Container),
-        Profile::Hostile => root.defaults(Defaults::Hostile),
-    };
-    if has(linux, Kind::User) {
+    if let Some(defaults) = spec.profile.surroundings() {
+        root = root.defaults(defaults);
+    }
+    if spec.has(Kind::User) {
         root = root.user_namespace();
         root = root.terminal_group(maps_terminal_group(linux).then_some(5));
     }
-    if !has(linux, Kind::Net) {
+    if !spec.has(Kind::Net) {
         root = root.host_network();
     }
     root = root.cgroups(spec.cgroups.iter().cloned());
@@ -186,11 +182,6 @@ pub(crate) fn root_plan(spec: &Spec, kept: Option<&Kept>) -> Result<RootPlan> {
         root = root.propagation(kind, reach);
     }
     Ok(root.pivot(Pivot::Pivot))
-}
-
-/// Whether the container has a namespace of this kind that is not the host's.
-fn has(linux: &oci::Linux, kind: Kind) -> bool {
-    linux.namespaces().iter().flatten().any(|namespace| namespace_kind(namespace.typ()) == kind)
 }
 
 fn source(spec: &Spec, kept: Option<&Kept>) -> Result<RootSource> {
