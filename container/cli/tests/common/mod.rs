@@ -69,9 +69,10 @@ impl Bench {
         Ok(bundle.to_str().ok_or("a path that is text")?.to_owned())
     }
 
-    /// The program with the place for states, ready to be run.
+    /// The program with the place for states, ready to be run. `KEELBOX_TEST_RUNTIME` names another runtime, for comparison.
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_keelbox"));
+        let program = std::env::var_os("KEELBOX_TEST_RUNTIME");
+        let mut command = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_keelbox").into()));
         command.arg("--root").arg(self.path("states")).args(words).stdin(Stdio::null());
         command
     }
@@ -82,6 +83,19 @@ impl Bench {
         let mut command = self.command(words);
         let status = command.stdout(File::create(&out)?).stderr(File::create(&err)?).status()?;
         Ok(Ran { status: status.code(), stdout: fs::read_to_string(out)?, stderr: fs::read_to_string(err)? })
+    }
+
+    /// Runs a container with this configuration, from its creation to its deletion.
+    pub fn run(&self, config: &Value) -> testkit::Result<Ran> {
+        let bundle = self.bundle("bundle", config)?;
+        self.keelbox(&["run", "--bundle", &bundle, &self.id])
+    }
+
+    /// What a container with this configuration printed, which is to end well.
+    pub fn printed(&self, config: &Value) -> testkit::Result<String> {
+        let ran = self.run(config)?;
+        assert_eq!((ran.status, ran.stderr.as_str()), (Some(0), ""), "{config}");
+        Ok(ran.stdout)
     }
 
     /// Runs the program, which is to succeed, and returns what it printed.
