@@ -22,6 +22,7 @@ use crate::name::Name;
 
 pub(crate) mod apply;
 pub(crate) mod base;
+mod chown;
 mod create;
 mod delete;
 mod enable;
@@ -35,7 +36,7 @@ pub(crate) mod watch;
 
 pub use apply::Applied;
 pub use base::{Parent, vacate};
-pub use create::Builder;
+pub use create::{Builder, Existing, Reach};
 pub(crate) use node::Node;
 
 /// A cgroup, in as many hierarchies as it needs.
@@ -114,6 +115,11 @@ impl Group {
     /// the way back.
     pub fn directories(&self) -> Vec<PathBuf> {
         self.nodes().iter().map(|node| node.directory.path().to_owned()).collect()
+    }
+
+    /// The directories that were made for the group: its own, and those above it that were missing. Empty for an opened group.
+    pub fn directories_made(&self) -> Vec<PathBuf> {
+        self.nodes().iter().flat_map(|node| node.made()).collect()
     }
 
     /// The cgroup v2 directory, for `CLONE_INTO_CGROUP` (clone(2), Linux 5.7). `None` on a host with v1 only.

@@ -37,8 +37,10 @@ pub use controller::{Controller, Version};
 pub use error::{Error, ErrorKind};
 pub use group::gc::gc;
 pub use group::watch::{Event, Watch};
-pub use group::{Applied, Builder, Group, Parent, vacate};
+pub use group::{Applied, Builder, Existing, Group, Parent, Reach, vacate};
 pub use hierarchy::{Hierarchy, Layout, Mount};
-pub use limits::{GIB, Idle, IoDevice, KIB, Limits, MIB, RdmaDevice, UNLIMITED, Values};
+pub use limits::{GIB, Idle, IoDevice, KIB, Limits, MIB, OomKiller, RdmaDevice, UNLIMITED, Values};
 pub use plan::{Plan, Present, Skipped, Write};
-pub use stats::{CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, PressureStats, Stall, Stats, Used};
+pub use stats::{
+    CpuStats, CpusetStats, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, PressureStats, Stall, Stats, Used,
+};

@@ -11,9 +11,11 @@ use crate::plan::{Plan, Present};
 
 pub(crate) mod check;
 mod device;
+mod seldom;
 mod values;
 
 pub use device::{IoDevice, RdmaDevice};
+pub use seldom::OomKiller;
 pub use values::Values;
 
 /// 1024 bytes.
@@ -67,19 +69,30 @@ pub struct Limits {
     memory: Option<u64>,
     memory_low: Option<u64>,
     swap: Option<u64>,
+    memory_and_swap: Option<u64>,
+    kernel_memory: Option<u64>,
+    kernel_tcp_memory: Option<u64>,
+    swappiness: Option<u64>,
+    oom_killer: Option<OomKiller>,
+    usage_check: bool,
     cpus: Option<f64>,
     cpu_quota: Option<Duration>,
     cpu_period: Option<Duration>,
     cpu_burst: Option<Duration>,
     cpu_weight: Option<Weight>,
     cpu_idle: Option<Idle>,
+    realtime_runtime: Option<Duration>,
+    realtime_period: Option<Duration>,
     pids: Option<u64>,
     cpuset_cpus: Option<String>,
     cpuset_mems: Option<String>,
     io_weight: Option<Weight>,
+    leaf_weight: Option<u64>,
     io_devices: Vec<IoDevice>,
     hugetlb: Vec<(String, u64)>,
     rdma: Vec<RdmaDevice>,
+    network_class: Option<u32>,
+    network_priorities: Vec<(String, u32)>,
     unified: Vec<(String, String)>,
     legacy: Vec<(String, String)>,
     best_effort: bool,
@@ -227,7 +240,8 @@ impl Limits {
     /// Any file of cgroup v2 and its value, such as `memory.high` and `1048576`; a value of several lines is written
     /// line by line. Written after everything else.
     ///
-    /// Files that are no limits (`cgroup.procs`, `cgroup.kill`, …) are refused, as is a `/` in the key.
+    /// The controller that the key names is enabled, also one that this crate does not know; if the host does not offer it, that is
+    /// [`Unsupported`](crate::ErrorKind::Unsupported). Files that are no limits (`cgroup.procs`, `cgroup.kill`, …) are refused, as is a `/` in the key.
     /// On v1 this is [`Unsupported`](crate::ErrorKind::Unsupported).
     pub fn unified(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.unified.push((key.into(), value.into()));
@@ -269,7 +283,7 @@ impl Limits {
     /// assert!(!Limits::new().pids(0).is_empty());
     /// ```
     pub fn is_empty(&self) -> bool {
-        Self { best_effort: false, ..self.clone() } == Self::default()
+        Self { best_effort: false, usage_check: false, ..self.clone() } == Self::default()
     }
 
     /// The writes for a fresh group on `hierarchy`, in the order the kernel needs. Touches no file.

@@ -29,8 +29,22 @@ pub(crate) enum Check {
     Pairs,
     /// A line `KEY VALUE`; with the value 0, no such line.
     Line,
+    /// A line `KEY VALUE`.
+    Map,
+    /// A line `KEY VALUE` with this key and the value written.
+    Field(&'static str),
     /// Written by hand: numbers may be rounded to pages, other text is not compared.
     Raw,
+}
+
+/// When it is no failure that a file is not there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Moot {
+    Never,
+    /// The limit holds by itself on a host without swap.
+    WithoutSwap,
+    /// A kernel without the file does not need the limit, for this reason.
+    WithoutFile(&'static str),
 }
 
 /// One thing to write into one file of a group.
@@ -41,8 +55,10 @@ pub struct Write {
     file: String,
     value: String,
     alternative: Option<(String, String)>,
-    moot_without_swap: bool,
+    moot: Moot,
     check: Check,
+    /// The controller of v2 that the file belongs to, if it is none that we know.
+    stranger: Option<String>,
 }
 
 impl Write {
@@ -54,7 +70,7 @@ impl Write {
         check: Check,
     ) -> Self {
         let (file, value) = (file.into(), value.into());
-        Self { version, controller, file, value, alternative: None, moot_without_swap: false, check }
+        Self { version, controller, file, value, alternative: None, moot: Moot::Never, check, stranger: None }
     }
 
     /// The interface the file belongs to.
@@ -86,9 +102,13 @@ impl Write {
         self.check
     }
 
-    /// Whether the limit holds by itself on a host without swap.
-    pub(crate) fn is_moot_without_swap(&self) -> bool {
-        self.moot_without_swap
+    pub(crate) fn moot(&self) -> Moot {
+        self.moot
+    }
+
+    fn moot_if(mut self, moot: Moot) -> Self {
+        self.moot = moot;
+        self
     }
 
     /// This write with its alternative in the place of the first choice.
@@ -148,6 +168,7 @@ pub struct Present {
     pub(crate) quota: Max,
     pub(crate) period: u64,
     pub(crate) burst: u64,
+    pub(crate) realtime_runtime: u64,
 }
 
 impl Default for Present {
@@ -158,6 +179,7 @@ impl Default for Present {
             quota: Max::Unlimited,
             period: 100_000,
             burst: 0,
+            realtime_runtime: 0,
         }
     }
 }
@@ -197,6 +219,12 @@ impl Present {
         self.burst = microseconds;
         self
     }
+
+    /// The v1 realtime runtime in microseconds.
+    pub fn realtime_runtime(mut self, microseconds: u64) -> Self {
+        self.realtime_runtime = microseconds;
+        self
+    }
 }
 
 /// What setting some limits means on some host. Made by [`Limits::plan`](crate::Limits::plan); prints as numbered lines.
@@ -212,7 +240,7 @@ impl Plan {
         &self.writes
     }
 
-    /// What the host cannot express, in best effort.
+    /// What the host cannot express: in best effort, or since it does not matter.
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
     }
@@ -225,6 +253,13 @@ impl Plan {
         found.sort_unstable();
         found.dedup();
         found
+    }
+
+    /// The names of the v2 controllers that the writes need: those of [`controllers`](Self::controllers), and any that we do not know.
+    pub(crate) fn unified_names(&self) -> Vec<String> {
+        let known = self.controllers(Version::V2).into_iter().map(|controller| controller.name(Version::V2).to_owned());
+        let strangers = self.writes.iter().filter_map(|write| write.stranger.clone());
+        known.chain(strangers).collect()
     }
 
     pub(crate) fn of(limits: &Checked, hierarchy: &Hierarchy, present: &Present) -> Result<Self> {
@@ -241,6 +276,9 @@ impl fmt::Display for Plan {
     }
 }
 
+#[cfg(test)]
+#[path = "plan/seldom_tests.rs"]
+mod seldom_tests;
 #[cfg(test)]
 #[path = "plan/tests.rs"]
 mod tests;

@@ -1,7 +1,7 @@
 //! What a group has used, as values: one set of types for v1 and v2.
 //!
 //! Every number is an [`Option`]: a file may be missing since the kernel is older, the controller is not there, or the group was made without it.
-//! Leaves out: the dozens of reclaim counters of `memory.stat`. Oldest kernel: 4.5.
+//! Leaves out: what the counters of `memory.stat` mean, which are given as the kernel names them. Oldest kernel: 4.5.
 
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ pub struct Stats {
     pub memory: MemoryStats,
     /// Processor time.
     pub cpu: CpuStats,
+    /// Which processors and memory nodes may be used.
+    pub cpuset: CpusetStats,
     /// Processes and threads.
     pub pids: PidsStats,
     /// Block devices, by number. Only those that were used.
@@ -59,8 +61,26 @@ pub struct MemoryStats {
     pub cache: Option<u64>,
     /// Anonymous memory: heaps and stacks.
     pub anon: Option<u64>,
+    /// Memory of the kernel itself, for the group's sake.
+    pub kernel: Option<u64>,
+    /// Of the kernel's memory, what TCP buffers take. v1 only.
+    pub kernel_tcp: Option<u64>,
+    /// How often the limit stood in the way.
+    pub failures: Option<u64>,
     /// How many processes the OOM killer has killed here.
     pub oom_kills: Option<u64>,
+    /// Every counter of `memory.stat`, as the kernel calls it: the two versions have different ones.
+    pub counters: Vec<(String, u64)>,
+}
+
+/// Processors and memory nodes, as lists such as `0-3`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct CpusetStats {
+    /// The processors that the group may run on.
+    pub cpus: Option<String>,
+    /// The nodes that it may take memory from.
+    pub mems: Option<String>,
 }
 
 /// Processor time.
@@ -73,6 +93,12 @@ pub struct CpuStats {
     pub user: Option<Duration>,
     /// In the kernel.
     pub system: Option<Duration>,
+    /// On each processor. v1 only.
+    pub by_processor: Vec<Duration>,
+    /// On each processor in user mode. v1 only.
+    pub user_by_processor: Vec<Duration>,
+    /// On each processor in the kernel. v1 only.
+    pub system_by_processor: Vec<Duration>,
     /// How many periods of the quota have passed.
     pub periods: Option<u64>,
     /// In how many of them the quota was used up.
@@ -119,6 +145,8 @@ pub struct HugetlbStats {
     pub page_size: String,
     /// In use now.
     pub current: Option<u64>,
+    /// The most that was ever in use. v1 only.
+    pub peak: Option<u64>,
     /// The limit; [`UNLIMITED`](crate::UNLIMITED) if there is none.
     pub limit: Option<u64>,
     /// How often the limit stood in the way.

@@ -13,7 +13,7 @@ use crate::directory::Directory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::limits::check::{Max, parse_list};
-use crate::plan::{Check, Plan, Present, Skipped, Write};
+use crate::plan::{Check, Moot, Plan, Present, Skipped, Write};
 
 /// What became of the limits that were asked for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -21,7 +21,8 @@ use crate::plan::{Check, Plan, Present, Skipped, Write};
 pub struct Applied {
     /// Written and read back.
     pub set: Vec<Write>,
-    /// Not to be had here. Empty unless in best effort, but for `swap(0)` on a host that neither counts nor has swap.
+    /// Not to be had here. Empty unless in best effort, but for limits that hold anyway, such as `swap(0)` on a host that neither counts
+    /// nor has swap.
     pub skipped: Vec<Skipped>,
 }
 
@@ -48,8 +49,8 @@ pub(super) fn apply(
         }
         match perform(group, write) {
             Ok(done) => applied.set.push(done),
-            Err(error) if write.is_moot_without_swap() && error.kind() == ErrorKind::NotFound && !host_has_swap() => {
-                let why = "the kernel counts no swap, and the host has none".to_owned();
+            Err(error) if moot(write, &error).is_some() => {
+                let why = moot(write, &error).unwrap_or_default().to_owned();
                 applied.skipped.push(Skipped { what: write.to_string(), why });
             }
             Err(error) if best_effort => {
@@ -64,12 +65,26 @@ pub(super) fn apply(
     Ok(applied)
 }
 
+/// Why it does not matter that a file is not there.
+fn moot(write: &Write, error: &Error) -> Option<&'static str> {
+    match (write.moot(), error.kind()) {
+        (Moot::WithoutSwap, ErrorKind::NotFound) if !host_has_swap() => {
+            Some("the kernel counts no swap, and the host has none")
+        }
+        (Moot::WithoutFile(why), ErrorKind::NotFound | ErrorKind::Unsupported) => Some(why),
+        _ => None,
+    }
+}
+
 pub(super) fn update(group: &Group, limits: &Limits) -> Result<Applied> {
     let best_effort = limits.is_best_effort();
     let plan = limits.plan_from(&group.hierarchy, &present(group))?;
+    if let Some(bytes) = limits.least_usage() {
+        refuse_below_usage(group, bytes)?;
+    }
     let mut troubles = Vec::new();
     if let Some(node) = group.unified() {
-        troubles = enable::enable(node, &plan.controllers(Version::V2), best_effort)?;
+        troubles = enable::enable(node, &plan.unified_names(), best_effort)?;
     }
     let mut joined = Vec::new();
     for controller in plan.controllers(Version::V1) {
@@ -85,6 +100,16 @@ pub(super) fn update(group: &Group, limits: &Limits) -> Result<Applied> {
     // The limits are there before the processes are.
     joined.iter().try_for_each(|node| group.gather(node))?;
     Ok(applied)
+}
+
+/// The kernel would rather reclaim and kill than refuse.
+fn refuse_below_usage(group: &Group, bytes: u64) -> Result<()> {
+    match group.stats()?.memory.current {
+        Some(used) if used > bytes => Err(Error::invalid(format!(
+            "cannot limit memory to {bytes} bytes: {used} are in use, and that is to be checked"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Whether the group is still there, so that it was the file that was not found: this kernel lacks what it stands for.
@@ -137,6 +162,8 @@ fn matches(check: Check, written: &str, read: &str) -> bool {
             lines.any(|line| line == wanted || line.strip_prefix("default ") == Some(wanted))
         }
         Check::Pairs => has_pairs(written, read),
+        Check::Map => lines.any(|line| line == written),
+        Check::Field(key) => lines.any(|line| line.strip_prefix(key).is_some_and(|rest| rest.trim() == written)),
         Check::Line => match written.split_once(' ') {
             Some((key, "0")) => !lines.any(|line| line.split(' ').next() == Some(key)),
             _ => lines.any(|line| line == written),
@@ -197,6 +224,8 @@ fn present(group: &Group) -> Present {
         present.memory = read(&node.directory, "memory.limit_in_bytes").unwrap_or(present.memory);
         present.memory_and_swap =
             read(&node.directory, "memory.memsw.limit_in_bytes").unwrap_or(present.memory_and_swap);
+    } else if let Some(node) = group.unified() {
+        present.memory = read(&node.directory, "memory.max").unwrap_or(present.memory);
     }
     let finite = |max: Option<Max>| {
         if let Some(Max::Finite(number)) = max { Some(number) } else { None }
@@ -205,6 +234,8 @@ fn present(group: &Group) -> Present {
         present.quota = read(&node.directory, "cpu.cfs_quota_us").unwrap_or(present.quota);
         present.period = finite(read(&node.directory, "cpu.cfs_period_us")).unwrap_or(present.period);
         present.burst = finite(read(&node.directory, "cpu.cfs_burst_us")).unwrap_or(present.burst);
+        present.realtime_runtime =
+            finite(read(&node.directory, "cpu.rt_runtime_us")).unwrap_or(present.realtime_runtime);
     } else if let Some(node) = group.unified() {
         let text = node.directory.text("cpu.max").unwrap_or_default();
         let mut words = text.split_ascii_whitespace().map(number);
@@ -248,6 +279,10 @@ mod tests {
             (Check::Line, "8:0 5", "8:16 1\n8:0 5\n", true),
             (Check::Line, "8:0 0", "8:16 1\n", true),
             (Check::Line, "8:0 0", "8:0 1\n", false),
+            (Check::Map, "eth0 5", "lo 0\neth0 5\n", true),
+            (Check::Map, "eth0 0", "lo 0\neth0 5\n", false),
+            (Check::Field("oom_kill_disable"), "1", "oom_kill_disable 1\nunder_oom 0\noom_kill 0\n", true),
+            (Check::Field("oom_kill_disable"), "1", "oom_kill_disable 0\nunder_oom 1\noom_kill 1\n", false),
             (Check::Raw, "1000000", "999424\n", true),
             (Check::Raw, "1000000", "2\n", false),
             (Check::Raw, "50000", "50000 100000\n", true),

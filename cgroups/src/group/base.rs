@@ -23,6 +23,9 @@ pub enum Parent {
     Own,
     /// The top of what is mounted, as for an absolute `cgroupsPath` of OCI.
     Root,
+    /// The topmost group that the caller may write to: the top of what is mounted for root, and otherwise the highest of the own group and
+    /// those above it, as a subtree that was delegated. So it is the same place whatever part of that subtree the caller is in.
+    Top,
     /// A group that exists, by its path from the top of what is mounted, the same in each hierarchy.
     Path(PathBuf),
 }
@@ -32,6 +35,7 @@ pub(crate) fn find(mount: &Mount, parent: &Parent) -> Result<Directory> {
     match parent {
         Parent::Root => Directory::open(&mount.mount_point),
         Parent::Path(path) => Directory::open(&mount.mount_point)?.descend(Name::parse_absolute(path)?.parts()),
+        Parent::Top => topmost(mount),
         Parent::Own => {
             let Some(own) = &mount.own else {
                 let place = mount.mount_point.display();
@@ -42,6 +46,23 @@ pub(crate) fn find(mount: &Mount, parent: &Parent) -> Result<Directory> {
             if mount.version == Version::V1 { Ok(own) } else { roomy(own, mount) }
         }
     }
+}
+
+/// The highest directory that may be written to; if there is none, the one where that is told best.
+fn topmost(mount: &Mount) -> Result<Directory> {
+    let top = Directory::open(&mount.mount_point)?;
+    let Some(own) = mount.own.as_ref().filter(|_| !top.is_writable()) else {
+        return Ok(top);
+    };
+    let mut here = Directory::open(own)?;
+    let mut highest = None;
+    while here.path() != mount.mount_point {
+        if here.is_writable() {
+            highest = Some(here.again()?);
+        }
+        here = here.parent()?;
+    }
+    Ok(highest.unwrap_or(here))
 }
 
 /// The nearest of `own` and its ancestors that may hand out controllers.

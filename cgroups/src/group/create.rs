@@ -15,6 +15,30 @@ use crate::limits::Limits;
 use crate::name::Name;
 use crate::plan::Plan;
 
+/// What is done with a group of the same name that is there already.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Existing {
+    /// It is an error: [`AlreadyExists`](ErrorKind::AlreadyExists). The default.
+    #[default]
+    Refused,
+    /// It is used as it is if nothing runs in it, and left in its place when the rest is removed. With processes in it, or frozen,
+    /// it is an error: [`Busy`](ErrorKind::Busy).
+    Adopted,
+}
+
+/// How many hierarchies and controllers a group takes part in.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Reach {
+    /// Those that its limits need, and the controllers that were named. The default.
+    #[default]
+    Needed,
+    /// All: each v1 hierarchy, and each v2 controller that is on offer on the way to it, where that is allowed. For those who look for the
+    /// group and its statistics by its path, as container engines do.
+    All,
+}
+
 /// How a group is to be made or opened.
 ///
 /// ```no_run
@@ -32,12 +56,16 @@ pub struct Builder {
     controllers: Vec<Controller>,
     hierarchy: Option<Hierarchy>,
     owned: bool,
+    existing: Existing,
+    reach: Reach,
 }
 
 impl Builder {
     pub(super) fn new(path: &Path) -> Self {
         let (limits, parent) = (Limits::new(), Parent::Own);
-        Self { path: path.to_owned(), limits, parent, controllers: Vec::new(), hierarchy: None, owned: false }
+        let (existing, reach) = (Existing::Refused, Reach::Needed);
+        let path = path.to_owned();
+        Self { path, limits, parent, controllers: Vec::new(), hierarchy: None, owned: false, existing, reach }
     }
 
     /// The limits that hold from the beginning. Default: none.
@@ -67,6 +95,18 @@ impl Builder {
     /// Adds `-PID.STARTTIME` of the calling process to the name, so that [`gc`](crate::gc) can tell when its owner is gone. Default: it does not.
     pub fn owned(mut self) -> Self {
         self.owned = true;
+        self
+    }
+
+    /// What is done with a group of this name that is there already. Default: [`Existing::Refused`].
+    pub fn existing(mut self, existing: Existing) -> Self {
+        self.existing = existing;
+        self
+    }
+
+    /// How many hierarchies and controllers the group takes part in. Default: [`Reach::Needed`].
+    pub fn reach(mut self, reach: Reach) -> Self {
+        self.reach = reach;
         self
     }
 
@@ -108,9 +148,9 @@ impl Builder {
         let legacy = self.legacy_mounts(hierarchy, plan);
         let mut troubles = self.make_unified(&mut group, plan, !legacy.is_empty())?;
         for mount in legacy {
-            match group.make_node(mount) {
+            match group.make_node(mount, self.existing) {
                 Ok(()) => {}
-                Err(error) if best_effort && is_closed(&error) => {
+                Err(error) if (best_effort || !self.needs(mount, plan)) && is_closed(&error) => {
                     let lost = mount.controllers().iter();
                     troubles.extend(lost.map(|controller| (*controller, error.line())));
                 }
@@ -137,26 +177,42 @@ impl Builder {
             return Ok(Vec::new());
         };
         let best_effort = self.limits.is_best_effort();
-        let mut wanted = plan.controllers(Version::V2);
+        let mut wanted = plan.unified_names();
         let lives_here = |wanted: &&Controller| group.hierarchy.legacy_of(**wanted).is_none();
-        wanted.extend(self.controllers.iter().filter(lives_here));
-        match group.make_node(&mount) {
+        wanted.extend(enable::named(self.controllers.iter().filter(lives_here)));
+        match group.make_node(&mount, self.existing) {
             Ok(()) => {}
             // On a hybrid host nothing depends on the v2 tree as long as no limit lives there.
             Err(error) if has_legacy && (best_effort || wanted.is_empty()) && is_closed(&error) => {
-                return Ok(wanted.into_iter().map(|controller| (controller, error.line())).collect());
+                let known = wanted.iter().filter_map(|name| Controller::parse(name));
+                return Ok(known.map(|controller| (controller, error.line())).collect());
             }
             Err(error) => return Err(error),
         }
         match group.unified() {
-            Some(node) => enable::enable(node, &wanted, best_effort),
+            Some(node) => {
+                let troubles = enable::enable(node, &wanted, best_effort)?;
+                if self.reach == Reach::All {
+                    enable::enable_offered(node)?;
+                }
+                Ok(troubles)
+            }
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Whether something that was asked for lives in this v1 hierarchy; the others are taken part in where that is allowed.
+    fn needs(&self, mount: &Mount, plan: &Plan) -> bool {
+        let asked = plan.controllers(Version::V1).into_iter().chain(self.controllers.iter().copied());
+        self.reach == Reach::Needed || asked.into_iter().any(|controller| mount.controllers().contains(&controller))
     }
 
     /// The v1 hierarchies to take part in: each once, though controllers may share one.
     fn legacy_mounts<'a>(&self, hierarchy: &'a Hierarchy, plan: &Plan) -> Vec<&'a Mount> {
         let wanted = plan.controllers(Version::V1).into_iter().chain(self.controllers.iter().copied());
+        if self.reach == Reach::All {
+            return hierarchy.legacy().iter().collect();
+        }
         let mut mounts: Vec<&Mount> = Vec::new();
         for mount in wanted.filter_map(|controller| hierarchy.legacy_of(controller)) {
             if !mounts.contains(&mount) {
@@ -188,9 +244,9 @@ impl Group {
         }
     }
 
-    fn make_node(&mut self, mount: &Mount) -> Result<()> {
+    fn make_node(&mut self, mount: &Mount, existing: Existing) -> Result<()> {
         let base = base::find(mount, &self.parent)?;
-        let node = Node::make(mount, base, self.name.parts())?;
+        let node = Node::make(mount, base, self.name.parts(), existing)?;
         self.insert(node);
         Ok(())
     }

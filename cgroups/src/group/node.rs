@@ -3,9 +3,12 @@
 //! Leaves out: limits. Oldest kernel: 5.10.
 
 use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use super::base;
+use super::create::Existing;
 use super::processes_below;
+use super::wait::value;
 use crate::controller::{Controller, Version};
 use crate::directory::{Directory, Visit, unless_gone};
 use crate::error::{Error, ErrorKind, Result};
@@ -21,14 +24,25 @@ pub(crate) struct Node {
     names: Vec<String>,
     /// How many of the last names did not exist before.
     made: usize,
+    /// Whether the group itself was there before, and so stays.
+    adopted: bool,
 }
 
 impl Node {
-    /// Makes the last of `names`, which must not exist, and those before it that are missing. Leaves nothing behind on failure.
-    pub(crate) fn make(mount: &Mount, base: Directory, names: &[String]) -> Result<Self> {
+    /// Makes the last of `names`, and those before it that are missing. Leaves nothing behind on failure.
+    pub(crate) fn make(mount: &Mount, base: Directory, names: &[String], existing: Existing) -> Result<Self> {
         let mut chain = Chain { reached: 0, made: 0 };
-        match chain.make(&base, names) {
-            Ok(directory) => Ok(Self::new(mount, directory, base, names, chain.made)),
+        let made = chain.make(&base, names, existing).and_then(|directory| {
+            if existing == Existing::Adopted {
+                refuse_occupied(&directory)?;
+            }
+            Ok(directory)
+        });
+        match made {
+            Ok(directory) => {
+                let adopted = chain.made == 0;
+                Ok(Self { adopted, ..Self::new(mount, directory, base, names, chain.made) })
+            }
             Err(error) => {
                 undo(&base, &names[..chain.reached], chain.made);
                 Err(error)
@@ -44,7 +58,7 @@ impl Node {
     /// For a hierarchy joined late: another value for the same group may have joined it before.
     pub(crate) fn make_or_open(mount: &Mount, base: Directory, names: &[String]) -> Result<Self> {
         let again = base.again()?;
-        match Self::make(mount, base, names) {
+        match Self::make(mount, base, names, Existing::Refused) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Self::open(mount, again, names),
             result => result,
         }
@@ -52,7 +66,19 @@ impl Node {
 
     fn new(mount: &Mount, directory: Directory, base: Directory, names: &[String], made: usize) -> Self {
         let (version, controllers) = (mount.version, mount.controllers.clone());
-        Self { version, controllers, directory, base, names: names.to_vec(), made }
+        Self { version, controllers, directory, base, names: names.to_vec(), made, adopted: false }
+    }
+
+    /// The directories that were made for the group, the lowest first.
+    pub(crate) fn made(&self) -> Vec<PathBuf> {
+        self.directory.path().ancestors().take(self.made).map(Path::to_owned).collect()
+    }
+
+    /// Takes over what another value has made: this very directory, and those above it.
+    pub(super) fn claim(&mut self, made: &[PathBuf]) {
+        let ours = |directory: &&Path| made.iter().any(|made| made == directory);
+        self.made = self.directory.path().ancestors().take(self.names.len()).take_while(ours).count();
+        self.adopted = self.made == 0;
     }
 
     /// The directories from the base down to the parent of the group.
@@ -84,6 +110,7 @@ impl Node {
             return Ok(());
         };
         match unless_gone(parent.child(last))? {
+            Some(found) if found.is_same(&self.directory) && self.adopted => empty_tree(&found)?,
             Some(found) if found.is_same(&self.directory) => remove_tree(&parent, last, &found)?,
             // Gone already, or another group of the same name that is not ours to remove.
             _ => {}
@@ -94,12 +121,32 @@ impl Node {
 }
 
 pub(super) fn remove_tree(parent: &Directory, name: impl AsRef<OsStr>, group: &Directory) -> Result<()> {
+    empty_tree(group)?;
+    unless_gone(parent.remove(name)).map(drop)
+}
+
+/// Removes the groups below `group`.
+fn empty_tree(group: &Directory) -> Result<()> {
     let walked = group.walk(&mut |visit| match visit {
         Visit::Leave { parent, name } => unless_gone(parent.remove(name)).map(drop),
         Visit::Enter(_) => Ok(()),
     });
-    unless_gone(walked)?;
-    unless_gone(parent.remove(name)).map(drop)
+    unless_gone(walked).map(drop)
+}
+
+/// A group that somebody else uses, or in which nothing would run, is not for a container. One below a frozen group is frozen too.
+fn refuse_occupied(directory: &Directory) -> Result<()> {
+    let refuse = |why: String| {
+        let message = format!("cannot use group {}: {why}", directory.path().display());
+        Err(Error::new(ErrorKind::Busy, message))
+    };
+    let processes = processes_below(directory)?;
+    if let Some(first) = processes.first() {
+        return refuse(format!("process {first} is in it, and {} more", processes.len() - 1));
+    }
+    let unified = directory.text("cgroup.events").is_some_and(|text| value(&text, "frozen") == Some(1));
+    let legacy = directory.text("freezer.state").is_some_and(|state| state.trim() != "THAWED");
+    if unified || legacy { refuse("it is frozen".to_owned()) } else { Ok(()) }
 }
 
 /// How far a path has been made.
@@ -111,13 +158,14 @@ struct Chain {
 }
 
 impl Chain {
-    fn make(&mut self, base: &Directory, names: &[String]) -> Result<Directory> {
+    fn make(&mut self, base: &Directory, names: &[String], existing: Existing) -> Result<Directory> {
         let mut here = base.again()?;
         for (index, name) in names.iter().enumerate() {
             let is_last = index + 1 == names.len();
+            let may_exist = !is_last || existing == Existing::Adopted;
             match here.make(name) {
                 Ok(()) => self.made += 1,
-                Err(error) if error.kind() == ErrorKind::AlreadyExists && !is_last => self.made = 0,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && may_exist => self.made = 0,
                 Err(error) => return Err(error),
             }
             self.reached = index + 1;

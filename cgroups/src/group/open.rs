@@ -3,6 +3,7 @@
 //! Leaves out: making anything. Oldest kernel: 5.10.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 
 use super::{Group, Node, Parent, base};
 use crate::controller::Version;
@@ -44,6 +45,23 @@ impl Group {
             }
         }
         Ok(group)
+    }
+
+    /// Which directories were made for the group, as [`directories_made`](Self::directories_made) told it of the value that made them: these are
+    /// removed with it, and no others. Default for an opened group: its own directories, and none above them.
+    #[must_use]
+    pub fn made<P: AsRef<Path>>(mut self, directories: impl IntoIterator<Item = P>) -> Self {
+        let made: Vec<PathBuf> = directories.into_iter().map(|directory| directory.as_ref().to_owned()).collect();
+        let nodes = std::mem::take(self.nodes.get_mut().unwrap_or_else(PoisonError::into_inner));
+        self.unified = None;
+        for node in nodes {
+            // Nobody else has seen a value that was just opened.
+            if let Some(mut node) = Arc::into_inner(node) {
+                node.claim(&made);
+                self.insert(node);
+            }
+        }
+        self
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Idle, IoDevice, Limits, RdmaDevice, UNLIMITED, Weight};
+use super::{Idle, IoDevice, Limits, OomKiller, RdmaDevice, UNLIMITED, Weight};
 use crate::controller::{Controller, Version};
 use crate::error::{Error, Result};
 
@@ -33,7 +33,8 @@ impl Max {
 /// A file of one version, with what to write.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Raw {
-    pub(crate) controller: Controller,
+    /// None for a controller that we do not know by name.
+    pub(crate) controller: Option<Controller>,
     pub(crate) file: String,
     pub(crate) lines: Vec<String>,
 }
@@ -44,6 +45,11 @@ pub(crate) struct Checked {
     pub(crate) memory: Option<Max>,
     pub(crate) memory_low: Option<Max>,
     pub(crate) swap: Option<Max>,
+    pub(crate) memory_and_swap: Option<Max>,
+    pub(crate) kernel_memory: Option<Max>,
+    pub(crate) kernel_tcp_memory: Option<Max>,
+    pub(crate) swappiness: Option<u64>,
+    pub(crate) oom_killer: Option<OomKiller>,
     /// Microseconds.
     pub(crate) quota: Option<Max>,
     /// Microseconds.
@@ -52,13 +58,20 @@ pub(crate) struct Checked {
     pub(crate) burst: Option<u64>,
     pub(crate) cpu_weight: Option<Weight>,
     pub(crate) idle: Option<Idle>,
+    /// Microseconds.
+    pub(crate) realtime_runtime: Option<u64>,
+    /// Microseconds.
+    pub(crate) realtime_period: Option<u64>,
     pub(crate) pids: Option<Max>,
     pub(crate) cpus: Option<String>,
     pub(crate) mems: Option<String>,
     pub(crate) io_weight: Option<Weight>,
+    pub(crate) leaf_weight: Option<u64>,
     pub(crate) io_devices: Vec<IoDevice>,
     pub(crate) hugetlb: Vec<(String, Max)>,
     pub(crate) rdma: Vec<RdmaDevice>,
+    pub(crate) network_class: Option<u32>,
+    pub(crate) network_priorities: Vec<(String, u32)>,
     pub(crate) unified: Vec<Raw>,
     pub(crate) legacy: Vec<Raw>,
     pub(crate) best_effort: bool,
@@ -70,18 +83,27 @@ impl Checked {
             memory: limits.memory.map(|bytes| at_least_a_page("memory", bytes)).transpose()?,
             memory_low: limits.memory_low.map(|bytes| amount("memory_low", bytes)).transpose()?,
             swap: limits.swap.map(|bytes| amount("swap", bytes)).transpose()?,
+            memory_and_swap: limits.memory_and_swap.map(|bytes| amount("memory and swap", bytes)).transpose()?,
+            kernel_memory: limits.kernel_memory.map(|bytes| amount("kernel memory", bytes)).transpose()?,
+            kernel_tcp_memory: limits.kernel_tcp_memory.map(|bytes| amount("kernel TCP memory", bytes)).transpose()?,
+            swappiness: limits.swappiness.map(|number| up_to("swappiness", number, 200)).transpose()?,
+            oom_killer: limits.oom_killer,
             cpu_weight: limits.cpu_weight.map(|weight| in_range("cpu", weight, 1..=10_000, 2..=262_144)).transpose()?,
             idle: limits.cpu_idle,
             pids: limits.pids.map(pids).transpose()?,
             cpus: limits.cpuset_cpus.as_deref().map(|list| number_list("cpuset_cpus", list)).transpose()?,
             mems: limits.cpuset_mems.as_deref().map(|list| number_list("cpuset_mems", list)).transpose()?,
             io_weight: limits.io_weight.map(|weight| in_range("io", weight, 1..=10_000, 10..=1000)).transpose()?,
+            leaf_weight: limits.leaf_weight.map(leaf_weight).transpose()?,
             io_devices: limits.io_devices.clone(),
             rdma: limits.rdma.clone(),
+            network_class: limits.network_class,
+            network_priorities: limits.network_priorities.clone(),
             best_effort: limits.best_effort,
             ..Self::default()
         };
         checked.cpu_time(limits)?;
+        checked.realtime(limits)?;
         for (size, bytes) in &limits.hugetlb {
             page_size(size)?;
             checked.hugetlb.push((size.clone(), amount("hugetlb", *bytes)?));
@@ -94,6 +116,7 @@ impl Checked {
         }
         limits.io_devices.iter().try_for_each(io_device)?;
         limits.rdma.iter().try_for_each(rdma)?;
+        limits.network_priorities.iter().try_for_each(|(interface, _)| network_interface(interface))?;
         checked.agree()?;
         Ok(checked)
     }
@@ -127,6 +150,23 @@ impl Checked {
         Ok(())
     }
 
+    fn realtime(&mut self, limits: &Limits) -> Result<()> {
+        // A day is more than the kernel takes, and fits its numbers.
+        const MOST: u64 = 86_400_000_000;
+        if let Some(time) = limits.realtime_runtime {
+            self.realtime_runtime = Some(microseconds("realtime_runtime", time, 0, MOST)?);
+        }
+        if let Some(period) = limits.realtime_period {
+            self.realtime_period = Some(microseconds("realtime_period", period, 1, MOST)?);
+        }
+        match (self.realtime_runtime, self.realtime_period) {
+            (Some(runtime), Some(period)) if runtime > period => {
+                Err(Error::invalid("cannot give more realtime (realtime_runtime) than there is in a period"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Pairs that contradict each other.
     fn agree(&self) -> Result<()> {
         if self.idle == Some(Idle::Yes) && self.cpu_weight.is_some() {
@@ -136,6 +176,14 @@ impl Checked {
             && low > memory
         {
             return Err(Error::invalid("cannot protect more memory (memory_low) than the limit (memory)"));
+        }
+        if self.swap.is_some() && self.memory_and_swap.is_some() {
+            return Err(Error::invalid("cannot set both swap, and memory and swap together"));
+        }
+        if let (Some(memory), Some(Max::Finite(both))) = (self.memory, self.memory_and_swap)
+            && memory > Max::Finite(both)
+        {
+            return Err(Error::invalid("cannot limit memory and swap together to less than memory alone"));
         }
         if let (Some(Max::Finite(memory)), Some(Max::Finite(swap))) = (self.memory, self.swap) {
             amount("memory plus swap", memory + swap)?;
@@ -150,6 +198,27 @@ fn amount(what: &str, number: u64) -> Result<Max> {
         return Err(Error::invalid(format!("cannot set {what} to {number}: too large; use UNLIMITED for no limit")));
     }
     Ok(Max::new(number))
+}
+
+fn up_to(what: &str, number: u64, most: u64) -> Result<u64> {
+    match number <= most {
+        true => Ok(number),
+        false => Err(Error::invalid(format!("cannot set {what} to {number}: at most {most}"))),
+    }
+}
+
+fn leaf_weight(weight: u64) -> Result<u64> {
+    in_range("leaf", Weight::V1(weight), 0..=0, 10..=1000).map(|_| weight)
+}
+
+fn network_interface(name: &str) -> Result<()> {
+    // IFNAMSIZ, and what dev_valid_name() of the kernel refuses.
+    let valid = !matches!(name, "" | "." | "..") && name.len() < 16;
+    if valid && !name.contains(|c: char| c == '/' || c == ':' || c == '\0' || c.is_whitespace()) {
+        return Ok(());
+    }
+    let shown = name.escape_debug();
+    Err(Error::invalid(format!("cannot set the priority of \"{shown:.100}\": not a name of a network interface")))
 }
 
 fn at_least_a_page(what: &str, bytes: u64) -> Result<Max> {
@@ -205,12 +274,13 @@ fn io_device(device: &IoDevice) -> Result<()> {
         return refuse("no such device number can exist");
     }
     let rates = [device.read_bytes, device.write_bytes, device.read_operations, device.write_operations];
-    if device.weight.is_none() && rates.iter().all(Option::is_none) {
+    if device.weight.is_none() && device.leaf_weight.is_none() && rates.iter().all(Option::is_none) {
         return refuse("no limit is given");
     }
     if let Some(weight) = device.weight {
         in_range("device", weight, 1..=10_000, 10..=1000)?;
     }
+    device.leaf_weight.map(leaf_weight).transpose()?;
     if rates.contains(&Some(0)) {
         return refuse("a rate of zero; use UNLIMITED to take a limit away");
     }
@@ -285,10 +355,14 @@ fn raw(key: &str, value: &str, version: Version) -> Result<Raw> {
     let Some((prefix, rest)) = key.split_once('.').filter(|(_, rest)| !rest.is_empty()) else {
         return refuse("a cgroup file is called CONTROLLER.NAME");
     };
-    let Some(controller) = Controller::parse(prefix).filter(|found| found.name(version) == prefix) else {
+    let controller = Controller::parse(prefix);
+    // v2 may have controllers that came after us, and is asked; those of v1 are known.
+    let unknown = controller.is_none() && (version == Version::V1 || prefix.is_empty());
+    if unknown || controller.is_some_and(|found| found.name(version) != prefix) {
         return refuse("no controller of that name");
-    };
-    if controller == Controller::Core && !(version == Version::V2 && CORE.contains(&key)) || rest == "state" {
+    }
+    let is_core = controller == Some(Controller::Core);
+    if is_core && !(version == Version::V2 && CORE.contains(&key)) || rest == "state" {
         return refuse("it is not a limit");
     }
     let lines: Vec<String> = value.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();

@@ -61,12 +61,33 @@ fn nonsense_is_refused() {
         new().rdma(RdmaDevice::new("").handles(1)),
         new().rdma(RdmaDevice::new("a b").handles(1)),
     ];
+    all_refused(bad);
+}
+
+fn all_refused(bad: impl IntoIterator<Item = Limits>) {
     for limits in bad {
         let error = Checked::of(&limits).expect_err(&format!("{limits:?}"));
         assert_eq!(error.kind(), ErrorKind::InvalidLimit, "{error}");
         let best_effort = Checked::of(&limits.best_effort());
         assert!(best_effort.is_err(), "nonsense stays nonsense");
     }
+}
+
+#[test]
+fn nonsense_that_is_seldom_asked_for_is_refused() {
+    let new = Limits::new;
+    all_refused([
+        new().swap(0).memory_and_swap(1 << 20),
+        new().memory(2 << 20).memory_and_swap(1 << 20),
+        new().memory(UNLIMITED).memory_and_swap(1 << 20),
+        new().swappiness(201),
+        new().leaf_weight(9),
+        new().io_device(IoDevice::new(8, 0).leaf_weight(1001)),
+        new().network_priority("a/b", 1),
+        new().network_priority("", 1),
+        new().realtime_runtime(Duration::from_millis(2)).realtime_period(Duration::from_millis(1)),
+        new().realtime_period(Duration::ZERO),
+    ]);
 }
 
 #[test]
@@ -78,7 +99,6 @@ fn raw_keys_are_checked() {
         ("memory", "1"),
         ("memory.", "1"),
         (".max", "1"),
-        ("nothing.max", "1"),
         ("memory.high\n", "1"),
         ("memory.hi gh", "1"),
         ("cgroup.procs", "1"),
@@ -99,6 +119,9 @@ fn raw_keys_are_checked() {
     }
     assert!(Checked::of(&Limits::new().unified("blkio.weight", "1")).is_err(), "a v1 name is no v2 file");
     assert!(Checked::of(&Limits::new().legacy("io.weight", "1")).is_err(), "a v2 name is no v1 file");
+    // A controller that is new to us is for the kernel to know.
+    assert_eq!(Checked::of(&Limits::new().unified("nothing.max", "1")).unwrap().unified[0].controller, None);
+    assert!(Checked::of(&Limits::new().legacy("nothing.max", "1")).is_err());
     assert!(Checked::of(&Limits::new().legacy("freezer.state", "FROZEN")).is_err());
     let good = Checked::of(&Limits::new().unified("io.max", "8:0 rbps=1\n\n 8:16 rbps=2\n")).unwrap();
     assert_eq!(good.unified[0].lines, ["8:0 rbps=1", "8:16 rbps=2"]);

@@ -18,6 +18,7 @@ pub struct IoDevice {
     pub(crate) major: u32,
     pub(crate) minor: u32,
     pub(crate) weight: Option<Weight>,
+    pub(crate) leaf_weight: Option<u64>,
     pub(crate) read_bytes: Option<u64>,
     pub(crate) write_bytes: Option<u64>,
     pub(crate) read_operations: Option<u64>,
@@ -31,6 +32,7 @@ impl IoDevice {
             major,
             minor,
             weight: None,
+            leaf_weight: None,
             read_bytes: None,
             write_bytes: None,
             read_operations: None,
@@ -47,6 +49,12 @@ impl IoDevice {
     /// The same in the scale of v1, 10 to 1000.
     pub fn blkio_weight(mut self, weight: u64) -> Self {
         self.weight = Some(Weight::V1(weight));
+        self
+    }
+
+    /// Share against groups below this one, 10 to 1000. v1 `blkio.leaf_weight_device`, which Linux 5.0 has dropped; not on v2.
+    pub fn leaf_weight(mut self, weight: u64) -> Self {
+        self.leaf_weight = Some(weight);
         self
     }
 

@@ -2,11 +2,11 @@
 //!
 //! Leaves out: the files of one version, see `v2` and `v1`. Needs no kernel.
 
-use super::{Check, Plan, Present, Skipped, Write, v1, v2};
+use super::{Check, Moot, Plan, Present, Skipped, Write, v1, v2};
 use crate::controller::{Controller, Version};
 use crate::error::{Error, Result};
 use crate::hierarchy::Hierarchy;
-use crate::limits::check::Checked;
+use crate::limits::check::{Checked, Raw};
 
 pub(super) fn plan(limits: &Checked, hierarchy: &Hierarchy, present: &Present) -> Result<Plan> {
     let mut planner = Planner { limits, hierarchy, present, plan: Plan::default() };
@@ -17,6 +17,7 @@ pub(super) fn plan(limits: &Checked, hierarchy: &Hierarchy, present: &Present) -
     planner.io()?;
     planner.hugetlb()?;
     planner.rdma()?;
+    planner.network()?;
     planner.raw()?;
     Ok(planner.plan)
 }
@@ -45,8 +46,13 @@ impl Planner<'_> {
         if !self.limits.best_effort {
             return Err(Error::unsupported(format!("cannot set {what}: {why}")));
         }
-        self.plan.skipped.push(Skipped { what: what.to_owned(), why: why.to_owned() });
+        self.pass_over(what, why);
         Ok(())
+    }
+
+    /// Something the host cannot express, and need not.
+    pub(super) fn pass_over(&mut self, what: &str, why: &str) {
+        self.plan.skipped.push(Skipped { what: what.to_owned(), why: why.to_owned() });
     }
 
     pub(super) fn push(&mut self, write: Write) {
@@ -55,11 +61,19 @@ impl Planner<'_> {
 
     fn memory(&mut self) -> Result<()> {
         let limits = self.limits;
-        if limits.memory.is_none() && limits.memory_low.is_none() && limits.swap.is_none() {
+        let amounts = [
+            limits.memory,
+            limits.memory_low,
+            limits.swap,
+            limits.memory_and_swap,
+            limits.kernel_memory,
+            limits.kernel_tcp_memory,
+        ];
+        if amounts.iter().all(Option::is_none) && limits.swappiness.is_none() && limits.oom_killer.is_none() {
             return Ok(());
         }
         match self.version(Controller::Memory)? {
-            Some(Version::V2) => v2::memory(self),
+            Some(Version::V2) => v2::memory(self)?,
             Some(Version::V1) => v1::memory(self)?,
             None => {}
         }
@@ -69,11 +83,12 @@ impl Planner<'_> {
     fn cpu(&mut self) -> Result<()> {
         let limits = self.limits;
         let time = limits.quota.is_some() || limits.period.is_some() || limits.burst.is_some();
-        if !time && limits.cpu_weight.is_none() && limits.idle.is_none() {
+        let realtime = limits.realtime_runtime.is_some() || limits.realtime_period.is_some();
+        if !time && !realtime && limits.cpu_weight.is_none() && limits.idle.is_none() {
             return Ok(());
         }
         match self.version(Controller::Cpu)? {
-            Some(Version::V2) => v2::cpu(self),
+            Some(Version::V2) => v2::cpu(self)?,
             Some(Version::V1) => v1::cpu(self),
             None => {}
         }
@@ -110,11 +125,11 @@ impl Planner<'_> {
     }
 
     fn io(&mut self) -> Result<()> {
-        if self.limits.io_weight.is_none() && self.limits.io_devices.is_empty() {
+        if self.limits.io_weight.is_none() && self.limits.leaf_weight.is_none() && self.limits.io_devices.is_empty() {
             return Ok(());
         }
         match self.version(Controller::Io)? {
-            Some(Version::V2) => v2::io(self),
+            Some(Version::V2) => v2::io(self)?,
             Some(Version::V1) => v1::io(self),
             None => {}
         }
@@ -130,10 +145,12 @@ impl Planner<'_> {
         };
         let end = if version == Version::V2 { "max" } else { "limit_in_bytes" };
         for (size, most) in &self.limits.hugetlb {
-            for middle in ["", "rsvd."] {
+            let reserved = Moot::WithoutFile("this kernel limits no reservations of huge pages, only their use");
+            for (middle, moot) in [("", Moot::Never), ("rsvd.", reserved)] {
                 let file = format!("hugetlb.{size}.{middle}{end}");
                 let check = Check::Rounded(page_bytes(size));
-                self.push(Write::new(version, Controller::Hugetlb, file, most.text(version), check));
+                let write = Write::new(version, Controller::Hugetlb, file, most.text(version), check);
+                self.push(write.moot_if(moot));
             }
         }
         Ok(())
@@ -158,24 +175,45 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// Marks of packets, which v2 leaves to other parts of the kernel.
+    fn network(&mut self) -> Result<()> {
+        let limits = self.limits;
+        let class = limits.network_class.map(|class| (Controller::NetCls, "net_cls.classid", class.to_string()));
+        let priority =
+            |(name, number): &(String, u32)| (Controller::NetPrio, "net_prio.ifpriomap", format!("{name} {number}"));
+        for (controller, file, value) in class.into_iter().chain(limits.network_priorities.iter().map(priority)) {
+            if self.hierarchy.legacy_of(controller).is_none() {
+                self.refuse(file, "no v1 hierarchy with its controller is mounted, and v2 has none such")?;
+                continue;
+            }
+            let check = if controller == Controller::NetCls { Check::Text } else { Check::Map };
+            self.push(Write::new(Version::V1, controller, file, value, check));
+        }
+        Ok(())
+    }
+
     fn raw(&mut self) -> Result<()> {
         let limits = self.limits;
-        for (raws, version) in [(&limits.unified, Version::V2), (&limits.legacy, Version::V1)] {
-            for raw in raws {
-                let lives = match raw.controller {
-                    Controller::Core => self.hierarchy.unified().map(|mount| mount.version()),
-                    controller => self.hierarchy.find(controller).map(|mount| mount.version()),
-                };
-                if lives != Some(version) {
-                    let name = if version == Version::V2 { "v2" } else { "v1" };
-                    let why = format!("its controller is not in a {name} hierarchy here");
-                    self.refuse(&raw.file, &why)?;
-                    continue;
-                }
-                for line in &raw.lines {
-                    self.push(Write::new(version, raw.controller, &raw.file, line, Check::Raw));
-                }
+        limits.unified.iter().try_for_each(|raw| self.raw_file(raw, Version::V2))?;
+        limits.legacy.iter().try_for_each(|raw| self.raw_file(raw, Version::V1))
+    }
+
+    fn raw_file(&mut self, raw: &Raw, version: Version) -> Result<()> {
+        let lives = match raw.controller {
+            None | Some(Controller::Core) => self.hierarchy.unified().map(|mount| mount.version()),
+            Some(controller) => self.hierarchy.find(controller).map(|mount| mount.version()),
+        };
+        if lives != Some(version) {
+            let name = if version == Version::V2 { "v2" } else { "v1" };
+            return self.refuse(&raw.file, &format!("its controller is not in a {name} hierarchy here"));
+        }
+        for line in &raw.lines {
+            let mut write =
+                Write::new(version, raw.controller.unwrap_or(Controller::Core), &raw.file, line, Check::Raw);
+            if raw.controller.is_none() {
+                write.stranger = raw.file.split('.').next().map(str::to_owned);
             }
+            self.push(write);
         }
         Ok(())
     }

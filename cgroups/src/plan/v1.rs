@@ -4,11 +4,12 @@
 //! Needs no kernel; the files are older than Linux 5.10, but for `cpu.cfs_burst_us` (5.14) and `cpu.idle` (5.15).
 
 use super::planner::Planner;
-use super::{Check, Write};
+use super::v2::swap_alone;
+use super::{Check, Moot, Write};
 use crate::controller::{Controller, Version};
 use crate::error::Result;
 use crate::limits::check::Max;
-use crate::limits::{Idle, IoDevice, UNLIMITED, Weight};
+use crate::limits::{Idle, IoDevice, OomKiller, UNLIMITED, Weight};
 use crate::weight;
 
 const V1: Version = Version::V1;
@@ -18,7 +19,9 @@ const V1: Version = Version::V1;
 pub(super) fn memory(planner: &mut Planner<'_>) -> Result<()> {
     let (limits, present) = (planner.limits, planner.present);
     let memory = limits.memory.unwrap_or(present.memory);
+    limits.memory_and_swap.map(|both| swap_alone(both, memory)).transpose()?;
     let both = match (limits.swap, memory) {
+        _ if limits.memory_and_swap.is_some() => limits.memory_and_swap,
         (Some(Max::Finite(swap)), Max::Finite(memory)) => Some(Max::Finite(memory + swap)),
         (Some(Max::Unlimited), _) => Some(Max::Unlimited),
         (Some(Max::Finite(_)), Max::Unlimited) => {
@@ -32,15 +35,43 @@ pub(super) fn memory(planner: &mut Planner<'_>) -> Result<()> {
     let write = |file: &str, most: Max| Write::new(V1, Controller::Memory, file, most.text(V1), Check::Rounded(0));
     let memory_write = limits.memory.map(|most| write("memory.limit_in_bytes", most));
     let both_write = both.map(|most| {
-        let mut write = write("memory.memsw.limit_in_bytes", most);
-        write.moot_without_swap = limits.swap == Some(Max::Finite(0));
-        write
+        let moot = match most {
+            Max::Unlimited => Moot::WithoutFile("the kernel counts no swap, so it has no limit"),
+            _ if limits.swap == Some(Max::Finite(0)) || Some(most) == limits.memory => Moot::WithoutSwap,
+            _ => Moot::Never,
+        };
+        write("memory.memsw.limit_in_bytes", most).moot_if(moot)
     });
+    // A limit of the sum alone goes to where it fits.
     let raising = memory > present.memory_and_swap;
     let (first, second) = if raising { (both_write, memory_write) } else { (memory_write, both_write) };
     let low = limits.memory_low.map(|most| write("memory.soft_limit_in_bytes", most));
     first.into_iter().chain(second).chain(low).for_each(|write| planner.push(write));
+    kernel_memory(planner);
     Ok(())
+}
+
+/// What the memory controller of v1 has beside its two great limits.
+fn kernel_memory(planner: &mut Planner<'_>) {
+    let limits = planner.limits;
+    let write = |file: &str, value: String, check| Write::new(V1, Controller::Memory, file, value, check);
+    let within = Moot::WithoutFile("this kernel counts it within memory");
+    let amounts = [
+        ("memory.kmem.limit_in_bytes", limits.kernel_memory, within),
+        ("memory.kmem.tcp.limit_in_bytes", limits.kernel_tcp_memory, Moot::Never),
+    ];
+    for (file, most, moot) in amounts {
+        if let Some(most) = most {
+            planner.push(write(file, most.text(V1), Check::Rounded(0)).moot_if(moot));
+        }
+    }
+    if let Some(readiness) = limits.swappiness {
+        planner.push(write("memory.swappiness", readiness.to_string(), Check::Text));
+    }
+    if let Some(killer) = limits.oom_killer {
+        let off = u8::from(killer == OomKiller::Off).to_string();
+        planner.push(write("memory.oom_control", off, Check::Field("oom_kill_disable")));
+    }
 }
 
 /// When only memory changes, the group keeps as much swap as it had; the sum has to move along.
@@ -68,7 +99,9 @@ pub(super) fn cpu(planner: &mut Planner<'_>) {
         };
         planner.push(write("cpu.shares", shares.to_string()));
     }
-    let burst = limits.burst.map(|burst| write("cpu.cfs_burst_us", burst.to_string()));
+    // What was never saved up need not be forbidden, and Linux 5.14 is the first with this file.
+    let burst = limits.burst.filter(|burst| *burst != 0 || present.burst != 0);
+    let burst = burst.map(|burst| write("cpu.cfs_burst_us", burst.to_string()));
     // A burst may at no time exceed its quota.
     let burst_first = limits.burst.is_some_and(|burst| burst < present.burst);
     let (before, after) = if burst_first { (burst, None) } else { (None, burst) };
@@ -82,6 +115,12 @@ pub(super) fn cpu(planner: &mut Planner<'_>) {
     let period_first = rises || present.quota == Max::Unlimited;
     let (first, second) = if period_first { (period, quota) } else { (quota, period) };
     first.into_iter().chain(second).chain(after).for_each(|write| planner.push(write));
+    let period = limits.realtime_period.map(|period| write("cpu.rt_period_us", period.to_string()));
+    let runtime = limits.realtime_runtime.map(|runtime| write("cpu.rt_runtime_us", runtime.to_string()));
+    // The runtime may at no time exceed its period.
+    let shrinks = limits.realtime_period.is_some_and(|period| period < present.realtime_runtime);
+    let (first, second) = if shrinks { (runtime, period) } else { (period, runtime) };
+    first.into_iter().chain(second).for_each(|write| planner.push(write));
 }
 
 pub(super) fn io(planner: &mut Planner<'_>) {
@@ -91,6 +130,9 @@ pub(super) fn io(planner: &mut Planner<'_>) {
         write.alternative = Some(("blkio.bfq.weight".to_owned(), bfq.to_string()));
         planner.push(write);
     }
+    if let Some(weight) = planner.limits.leaf_weight {
+        planner.push(Write::new(V1, Controller::Io, "blkio.leaf_weight", weight.to_string(), Check::Text));
+    }
     for device in &planner.limits.io_devices {
         let numbers = format!("{}:{}", device.major, device.minor);
         if let Some(weight) = device.weight {
@@ -99,6 +141,10 @@ pub(super) fn io(planner: &mut Planner<'_>) {
             let mut write = Write::new(V1, Controller::Io, "blkio.weight_device", value, Check::Line);
             write.alternative = Some(("blkio.bfq.weight_device".to_owned(), format!("{numbers} {bfq}")));
             planner.push(write);
+        }
+        if let Some(weight) = device.leaf_weight {
+            let value = format!("{numbers} {weight}");
+            planner.push(Write::new(V1, Controller::Io, "blkio.leaf_weight_device", value, Check::Line));
         }
         for (file, rate) in rates(device) {
             // Here 0 is how v1 spells "no limit".

@@ -17,6 +17,17 @@ pub(super) fn number(text: &str) -> Option<u64> {
     }
 }
 
+/// Lines of a name and a number.
+pub(super) fn counters(text: &str) -> Vec<(String, u64)> {
+    let pair = |line: &str| line.split_once(' ').and_then(|(name, value)| Some((name.to_owned(), value.parse().ok()?)));
+    text.lines().filter_map(pair).collect()
+}
+
+/// Nanoseconds, separated by spaces.
+pub(super) fn times(text: &str) -> Vec<Duration> {
+    text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).map(Duration::from_nanos).collect()
+}
+
 /// v2 `io.stat`: `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6`.
 pub(super) fn io_v2(text: &str) -> Vec<IoStats> {
     let mut found = Vec::new();
@@ -112,6 +123,12 @@ mod tests {
         ] {
             assert_eq!(number(text), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn lists_of_numbers() {
+        assert_eq!(counters("cache 4096\nhuge\nrss 5\n"), [("cache".to_owned(), 4096), ("rss".to_owned(), 5)]);
+        assert_eq!(times("1 1000000000 \n"), [Duration::from_nanos(1), Duration::from_secs(1)]);
     }
 
     fn io(major: u32, minor: u32, numbers: [Option<u64>; 4]) -> IoStats {

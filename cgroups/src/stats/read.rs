@@ -5,7 +5,9 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use super::{CpuStats, HugetlbStats, IoStats, MemoryStats, PidsStats, PressureStats, Stats, Used, number, parse};
+use super::{
+    CpuStats, CpusetStats, HugetlbStats, IoStats, MemoryStats, PidsStats, PressureStats, Stats, Used, number, parse,
+};
 use crate::controller::{Controller, Version};
 use crate::directory::Directory;
 use crate::group::{Group, wait::value};
@@ -15,6 +17,7 @@ pub(super) fn all(group: &Group) -> Stats {
     Stats {
         memory: memory(group),
         cpu: cpu(group),
+        cpuset: cpuset(group),
         pids: pids(group),
         io: io(group),
         hugetlb: hugetlb(group),
@@ -58,7 +61,11 @@ fn memory(group: &Group) -> MemoryStats {
         swap_limit: number(here, "memory.swap.max"),
         cache: value(&stat, "file"),
         anon: value(&stat, "anon"),
+        kernel: value(&stat, "kernel"),
+        kernel_tcp: None,
+        failures: here.text("memory.events").and_then(|text| value(&text, "max")),
         oom_kills,
+        counters: parse::counters(&stat),
     }
 }
 
@@ -80,7 +87,11 @@ fn memory_v1(here: &Directory) -> MemoryStats {
         swap_limit,
         cache: value(&stat, "total_cache"),
         anon: value(&stat, "total_rss"),
+        kernel: number(here, "memory.kmem.usage_in_bytes"),
+        kernel_tcp: number(here, "memory.kmem.tcp.usage_in_bytes"),
+        failures: number(here, "memory.failcnt"),
         oom_kills: None,
+        counters: parse::counters(&stat),
     }
 }
 
@@ -99,6 +110,10 @@ fn cpu(group: &Group) -> CpuStats {
         let time = |file: &str| number(&node.directory, file).map(Duration::from_nanos);
         stats.usage = time("cpuacct.usage");
         (stats.user, stats.system) = (time("cpuacct.usage_user"), time("cpuacct.usage_sys"));
+        let times = |file: &str| node.directory.text(file).as_deref().map(parse::times).unwrap_or_default();
+        stats.by_processor = times("cpuacct.usage_percpu");
+        stats.user_by_processor = times("cpuacct.usage_percpu_user");
+        stats.system_by_processor = times("cpuacct.usage_percpu_sys");
     }
     if let Some(node) = group.legacy(Controller::Cpu) {
         let text = node.directory.text("cpu.stat").unwrap_or_default();
@@ -106,6 +121,16 @@ fn cpu(group: &Group) -> CpuStats {
         stats.throttled = value(&text, "throttled_time").map(Duration::from_nanos);
     }
     stats
+}
+
+fn cpuset(group: &Group) -> CpusetStats {
+    let (node, files) = match group.legacy(Controller::Cpuset) {
+        Some(node) => (Some(node), ["cpuset.effective_cpus", "cpuset.effective_mems"]),
+        None => (group.node(Version::V2, Controller::Cpuset), ["cpuset.cpus.effective", "cpuset.mems.effective"]),
+    };
+    let read = |file| node.as_ref()?.directory.text(file).map(|list| list.trim().to_owned());
+    let [cpus, mems] = files.map(read);
+    CpusetStats { cpus, mems }
 }
 
 fn pids(group: &Group) -> PidsStats {
@@ -150,6 +175,7 @@ fn hugetlb(group: &Group) -> Vec<HugetlbStats> {
         let events = here.text(&format!("hugetlb.{page_size}.events"));
         HugetlbStats {
             current: number(here, &format!("hugetlb.{page_size}.{current}")),
+            peak: number(here, &format!("hugetlb.{page_size}.max_usage_in_bytes")),
             limit: number(here, &format!("hugetlb.{page_size}.{limit}")),
             failures: match events {
                 Some(text) => value(&text, "max"),
