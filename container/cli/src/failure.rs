@@ -9,7 +9,7 @@ use keelbox::ErrorKind;
 pub(crate) type Outcome = Result<u8, Failure>;
 
 /// Why a command could not be done.
-#[derive(Debug)]
+#[derive(Debug, Eq, PartialEq)]
 pub(crate) struct Failure {
     text: String,
     status: u8,
@@ -18,6 +18,8 @@ pub(crate) struct Failure {
 impl Failure {
     /// As other runtimes have it for everything that is not about the container's program.
     const STATUS: u8 = 1;
+    /// As other runtimes have it for a further program that they could not start.
+    const FURTHER: u8 = 255;
     /// As shells have it.
     const NOT_EXECUTABLE: u8 = 126;
     /// As shells have it.
@@ -30,7 +32,15 @@ impl Failure {
     /// The answer of the operating system to an attempt.
     pub(crate) fn io(attempt: &str, error: &io::Error) -> Self {
         let cause = error.to_string();
-        Self::new(format!("{attempt}: {}", cause.split(" (os error").next().unwrap_or(&cause)))
+        Self::new(format!("{attempt}: {}", lower(cause.split(" (os error").next().unwrap_or(&cause))))
+    }
+
+    /// The failure of a command whose status is otherwise that of a program of the caller's.
+    pub(crate) fn of_exec(mut self) -> Self {
+        if self.status == Self::STATUS {
+            self.status = Self::FURTHER;
+        }
+        self
     }
 
     pub(crate) fn status(&self) -> u8 {
@@ -40,7 +50,28 @@ impl Failure {
 
 impl From<keelbox::Error> for Failure {
     fn from(error: keelbox::Error) -> Self {
-        Self { status: status(&error), text: error.report() }
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&lower(&cause.to_string()));
+            source = cause.source();
+        }
+        if let Some(hint) = error.hint() {
+            text.push_str(&format!(" ({hint})"));
+        }
+        Self { status: status(&error), text }
+    }
+}
+
+/// As Go programs write the answers of the kernel: engines look for `no such file or directory`, with a small letter.
+fn lower(cause: &str) -> String {
+    let mut characters = cause.chars();
+    match (characters.next(), characters.next()) {
+        (Some(first @ 'A'..='Z'), Some(second @ 'a'..='z')) => {
+            [first.to_ascii_lowercase(), second].into_iter().chain(characters).collect()
+        }
+        _ => cause.to_owned(),
     }
 }
 
@@ -80,6 +111,14 @@ mod tests {
     #[test]
     fn the_number_of_an_error_is_left_out() {
         let error = io::Error::from_raw_os_error(2);
-        assert_eq!(Failure::io("cannot see", &error).to_string(), "cannot see: No such file or directory");
+        assert_eq!(Failure::io("cannot see", &error).to_string(), "cannot see: no such file or directory");
+        assert_eq!(lower("RS-012 must be so"), "RS-012 must be so");
+        assert_eq!(lower(""), "");
+    }
+
+    #[test]
+    fn the_status_of_a_further_program_is_none_of_its_own() {
+        assert_eq!(Failure::new("x").status(), 1);
+        assert_eq!(Failure::new("x").of_exec().status(), 255);
     }
 }

@@ -2,18 +2,30 @@
 //!
 //! Leaves out containers that are deleted meanwhile. Oldest kernel: 5.10.
 
-use std::time::{Duration, SystemTime};
-
-use keelbox::{ErrorKind, Handle, Runtime, State};
+use keelbox::{ErrorKind, Handle, State};
 use serde_json::Value;
 
-use crate::arguments::Format;
+use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::print;
+use crate::read::Given;
+use crate::time::rfc3339;
 
-pub(crate) fn list(runtime: &Runtime, format: Format) -> Outcome {
-    let handles = runtime.list()?;
-    if format == Format::Ids {
+/// How containers are listed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Format {
+    Table,
+    Json,
+}
+
+pub(crate) fn list(context: &Context<'_>, given: Given) -> Outcome {
+    let format = given.choice("format", &[("table", Format::Table), ("json", Format::Json)])?;
+    let quiet = given.has("quiet");
+    if quiet && format == Format::Json {
+        return Err(Failure::new("a list is either --quiet or in --format json"));
+    }
+    let handles = context.runtime.list()?;
+    if quiet {
         return print(&handles.iter().map(|handle| format!("{}\n", handle.id())).collect::<String>());
     }
     let mut rows = Vec::new();
@@ -29,8 +41,13 @@ pub(crate) fn list(runtime: &Runtime, format: Format) -> Outcome {
             let values = rows.iter().map(Row::json).collect::<Result<Vec<_>, _>>()?;
             print(&format!("{}\n", Value::from(values)))
         }
-        _ => print(&table(&rows)),
+        Format::Table => print(&table(&rows)),
     }
+}
+
+/// The state of one container, and when it was created.
+pub(crate) fn json(handle: &Handle) -> Result<Value, Failure> {
+    Row { state: handle.state()?, created: created(handle) }.json()
 }
 
 #[derive(Debug)]
@@ -75,52 +92,4 @@ fn table(rows: &[Row]) -> String {
 
 fn created(handle: &Handle) -> String {
     handle.created().map(rfc3339).unwrap_or_default()
-}
-
-/// A time as RFC 3339 has it, in UTC and whole seconds.
-fn rfc3339(time: SystemTime) -> String {
-    const DAY: u64 = 24 * 60 * 60;
-    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-    let (mut day, second) = (seconds / DAY, seconds % DAY);
-    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let mut year = 1970;
-    loop {
-        let days = if is_leap(year) { 366 } else { 365 };
-        if day < days {
-            break;
-        }
-        day -= days;
-        year += 1;
-    }
-    let february = if is_leap(year) { 29 } else { 28 };
-    let mut month = 1;
-    for days in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
-        if day < days {
-            break;
-        }
-        day -= days;
-        month += 1;
-    }
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z", day + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_those_of_date() {
-        // The right side is what `date -u -d @N +%FT%TZ` prints.
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (68_169_599, "1972-02-28T23:59:59Z"),
-            (68_169_600, "1972-02-29T00:00:00Z"),
-            (951_868_800, "2000-03-01T00:00:00Z"),
-            (1_735_689_599, "2024-12-31T23:59:59Z"),
-            (4_107_542_400, "2100-03-01T00:00:00Z"),
-        ] {
-            assert_eq!(rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)), text);
-        }
-    }
 }

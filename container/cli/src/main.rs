@@ -1,50 +1,66 @@
-//! The `keelbox` program: OCI bundles planned, run and managed from a shell, by the public API of the library alone.
+//! The `keelbox` program: an OCI runtime, by the public API of the library alone.
 //!
-//! Leaves out, with a message that says so, what is not there yet: see `form.rs` and `support.rs`. Oldest kernel: 5.10.
+//! Leaves out, with a message that says so, what is not there yet: see `table.rs`. Oldest kernel: 5.10.
 #![forbid(unsafe_code)]
 
-mod arguments;
-mod commands;
+mod checkpoint;
+mod completions;
+mod context;
+mod events;
+mod exec;
 mod failure;
-mod form;
+mod features;
 mod forward;
+mod grammar;
 mod help;
+mod life;
 mod list;
+mod log;
+mod manual;
+mod new;
+mod plan;
+mod ps;
+mod read;
 mod run;
-mod support;
+mod spec;
+mod table;
+mod time;
+mod update;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use arguments::{Command, Invocation};
+use context::Context;
 use failure::{Failure, Outcome};
+use log::Log;
+use read::Line;
 
 fn main() -> ExitCode {
-    let done = arguments::parse(std::env::args_os().skip(1)).and_then(perform);
+    let mut log = Log::default();
+    let done = perform(std::env::args_os().skip(1), &mut log);
     match done {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
-            // There is nowhere to say that this cannot be said.
-            let _said = writeln!(io::stderr().lock(), "keelbox: {failure}");
+            log.fail(&failure.to_string());
             ExitCode::from(failure.status())
         }
     }
 }
 
 /// Does what was asked for, and tells the exit status.
-fn perform(Invocation { runtime, command }: Invocation) -> Outcome {
-    match command {
-        Command::Help => print(help::TEXT),
-        Command::Version => print(concat!("keelbox ", env!("CARGO_PKG_VERSION"), "\n")),
-        Command::Plan { bundle, explain } => commands::plan(&bundle, explain),
-        Command::Run(new) => run::run(&runtime, &new),
-        Command::Create(new) => commands::create(&runtime, &new),
-        Command::Start { id } => commands::start(&runtime, &id),
-        Command::State { id } => commands::state(&runtime, &id),
-        Command::Kill { id, signal, all } => commands::kill(&runtime, &id, signal, all),
-        Command::Delete { id, force } => commands::delete(&runtime, &id, force),
-        Command::List { format } => list::list(&runtime, format),
-        Command::Exec(further) => run::exec(&runtime, further),
+fn perform(arguments: impl IntoIterator<Item = OsString>, log: &mut Log) -> Outcome {
+    match read::line(arguments)? {
+        Line::Help(command) => {
+            print(&help::text(command))?;
+            // Engines take the success of this for the word that it can be done.
+            Ok(u8::from(command.is_some_and(checkpoint::is_refused)))
+        }
+        Line::Version => print(&help::version_text()),
+        Line::Command { global, command, given } => {
+            *log = context::log(&global)?;
+            (command.perform)(&Context::of(&global, log)?, given)
+        }
     }
 }
 

@@ -1,21 +1,30 @@
-//! The commands that last as long as a program in a container, and end as it does: run, exec.
+//! The command run: a container from its creation to its end.
 //!
 //! Oldest kernel: 5.10; from 6.15 on it is also known how a program ended that somebody else has reaped.
 
-use std::os::fd::AsFd;
+use keelbox::{ExitStatus, Handle};
 
-use keelbox::crates::launch::sys;
-use keelbox::{ExitStatus, Handle, Runtime};
-
-use crate::arguments::{Further, New};
-use crate::commands;
+use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::forward::Forwarded;
+use crate::new::{self, New, Owner};
+use crate::read::Given;
 
-pub(crate) fn run(runtime: &Runtime, new: &New) -> Outcome {
+pub(crate) fn run(context: &Context<'_>, given: Given) -> Outcome {
+    let (detach, keep) = (given.has("detach"), given.has("keep"));
+    if detach && keep {
+        context.log.warn("a detached container is kept anyway: --keep says nothing more");
+    }
+    let new = New::read(given)?;
+    if detach {
+        return detached(context, &new);
+    }
     let signals = Forwarded::hold()?;
-    let handle = commands::made(runtime, new)?;
-    let end = lived(runtime, &handle, signals);
+    let handle = new::made(context, &new, Owner::Caller)?;
+    let end = lived(context, &handle, signals);
+    if keep && end.is_ok() {
+        return end;
+    }
     // What went wrong first is told first; by force, since others of its processes may outlive the first one.
     let deleted = handle.delete_force();
     let status = end?;
@@ -23,9 +32,18 @@ pub(crate) fn run(runtime: &Runtime, new: &New) -> Outcome {
     Ok(status)
 }
 
-fn lived(runtime: &Runtime, handle: &Handle, signals: Forwarded) -> Outcome {
+fn detached(context: &Context<'_>, new: &New) -> Outcome {
+    let handle = new::made(context, new, Owner::Nobody)?;
+    if let Err(error) = handle.start() {
+        let _deleted = handle.delete_force();
+        return Err(error.into());
+    }
+    Ok(0)
+}
+
+fn lived(context: &Context<'_>, handle: &Handle, signals: Forwarded) -> Outcome {
     handle.start()?;
-    let target = runtime.open(handle.id())?;
+    let target = context.runtime.open(handle.id())?;
     signals.pass_on(move |signal| {
         // It may have ended meanwhile.
         let _sent = target.kill(signal);
@@ -36,29 +54,8 @@ fn lived(runtime: &Runtime, handle: &Handle, signals: Forwarded) -> Outcome {
     }
 }
 
-pub(crate) fn exec(runtime: &Runtime, further: Further) -> Outcome {
-    let Further { id, arguments, user, environment, directory } = further;
-    let handle = runtime.open(id)?;
-    let signals = Forwarded::hold()?;
-    let mut exec = environment.iter().fold(handle.exec(arguments), |exec, (name, value)| exec.env(name, value));
-    if let Some(user) = user {
-        exec = exec.user(user);
-    }
-    if let Some(directory) = directory {
-        exec = exec.current_dir(directory);
-    }
-    let mut process = exec.spawn()?;
-    let target = process.as_fd().try_clone_to_owned();
-    let target = target.map_err(|error| Failure::io("cannot duplicate a pidfd", &error))?;
-    signals.pass_on(move |signal| {
-        // It may have ended meanwhile.
-        let _sent = sys::send_signal(target.as_fd(), signal.number());
-    })?;
-    Ok(status(&process.wait()?))
-}
-
 /// As shells tell it.
-fn status(end: &ExitStatus) -> u8 {
+pub(crate) fn status(end: &ExitStatus) -> u8 {
     let code = end.code().or_else(|| end.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
 }

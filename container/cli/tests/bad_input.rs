@@ -16,40 +16,46 @@ fn command_lines() -> testkit::Result {
         (&[], "no command is given"),
         (&["frobnicate"], "there is no command \"frobnicate\""),
         (&[""], "there is no command \"\""),
-        (&["pause", "a"], "the command \"pause\" is not supported yet"),
-        (&["update", "--memory", "1", "a"], "the command \"update\" is not supported yet"),
+        (&["checkpoint", "a"], "cannot write a running container to disk"),
+        (&["restore", "a"], "cannot write a running container to disk"),
         (&["--frob", "list"], "there is no option \"--frob\" here"),
-        (&["--log", "/x", "list"], "the option \"--log\" is not supported yet"),
-        (&["--systemd-cgroup", "list"], "the option \"--systemd-cgroup\" is not supported yet"),
-        (&["run", "--detach", "a"], "the option \"--detach\" is not supported yet"),
-        (&["run", "-d", "a"], "the option \"-d\" is not supported yet"),
-        (&["create", "--console-socket", "/x", "a"], "the option \"--console-socket\" is not supported yet"),
-        (&["exec", "--tty", "a", "sh"], "the option \"--tty\" is not supported yet"),
-        (&["exec", "-t", "a", "sh"], "the option \"-t\" is not supported yet"),
-        (&["exec"], "exec needs the id of a container and a program"),
-        (&["exec", "a"], "exec needs a program"),
-        (&["exec", "--env", "A", "a", "sh"], "the variable \"A\" has no value"),
+        (&["--log", "/absent/x", "list"], "cannot open the log /absent/x: no such file or directory"),
+        (&["--log", "journald:x", "list"], "cannot log to journald"),
+        (&["--log-format", "xml", "list"], "--log-format is text or json, not \"xml\""),
+        (&["--rootless=maybe", "list"], "--rootless is auto or true or false, not \"maybe\""),
+        (&["--cgroup-manager", "none", "list"], "--cgroup-manager is cgroupfs or systemd or disabled"),
+        (&["--systemd-cgroup", "--cgroup-manager=disabled", "list"], "exclude each other"),
+        (&["create", "--no-pivot", "a"], "cannot honour --no-pivot: without pivot_root(2)"),
+        (&["update", "--l3-cache-schema", "x", "a"], "cannot honour --l3-cache-schema: a resctrl group is made"),
+        (&["exec"], "exec needs the id of a container"),
         (&["exec", "--user"], "missing argument"),
         (&["start"], "start needs the id of a container"),
         (&["start", "a", "b"], "start has no use for \"b\""),
         (&["list", "a"], "list has no use for \"a\""),
-        (&["list", "--format", "xml"], "there is no format \"xml\""),
+        (&["list", "--format", "xml"], "--format is table or json, not \"xml\""),
         (&["list", "--quiet", "--format", "json"], "either --quiet or"),
-        (&["list", "--quiet=yes"], "unexpected argument"),
+        (&["list", "--quiet=yes"], "--quiet has no value but true or false"),
         (&["delete", "--quiet", "a"], "there is no option \"--quiet\" here"),
         (&["kill", "a", "FROB"], "there is no signal \"FROB\""),
         (&["kill", "a", "0"], "there is no signal \"0\""),
         (&["kill", "a", "65"], "there is no signal \"65\""),
         (&["plan"], "plan needs a bundle"),
-        (&["state", "a"], "cannot open container a: there is none in "),
-        (&["kill", "a"], "cannot open container a: there is none in "),
-        (&["exec", "a", "sh"], "cannot open container a: there is none in "),
+        (&["state", "a"], "cannot open container a: the container does not exist in "),
+        (&["kill", "a"], "cannot open container a: the container does not exist in "),
         (&["state", "../a"], "cannot use the name of the container"),
         (&["state", "a\nb"], "cannot use the name of the container"),
         (&["delete", "--force", ".."], "cannot use the name of the container"),
     ];
     for (words, text) in table {
         bench.keelbox(words)?.failed_with(text);
+    }
+    let of_exec: &[(&[&str], &str)] = &[
+        (&["exec", "a"], "exec needs a program"),
+        (&["exec", "--env", "A", "a", "sh"], "the variable \"A\" has no value"),
+        (&["exec", "a", "sh"], "cannot open container a: the container does not exist in "),
+    ];
+    for (words, text) in of_exec {
+        bench.keelbox(words)?.ended_with(255, text);
     }
     assert!(!bench.path("states").exists(), "nothing is made");
     Ok(())
@@ -60,13 +66,22 @@ fn help_and_version_are_no_failures() -> testkit::Result {
     require!(Program("busybox"));
     let bench = Bench::new("cli-help")?;
     let help = bench.done(&["--help"])?;
-    for words in [["help"].as_slice(), &["-h"], &["run", "--help"], &["exec", "-h"]] {
+    for words in [["help"].as_slice(), &["-h"], &["--root", "/x", "-h"]] {
         assert_eq!(bench.done(words)?, help);
     }
-    for command in ["plan", "run", "create", "start", "state", "kill", "delete", "list", "exec"] {
-        assert!(help.contains(&format!("\n  {command} ")), "{command}");
+    for command in ["plan", "run", "create", "start", "state", "kill", "delete", "list", "exec", "pause", "features"] {
+        assert!(help.contains(&format!("\n  {command}")), "{command}");
+        let about = bench.done(&["help", command])?;
+        assert!(about.starts_with(&format!("Usage: keelbox {command}")), "{about}");
+        assert_eq!(bench.done(&[command, "--help"])?, about);
     }
-    assert_eq!(bench.done(&["--version"])?, format!("keelbox {}\n", env!("CARGO_PKG_VERSION")));
+    // An engine asks so whether it can be done.
+    for command in ["checkpoint", "restore"] {
+        assert_eq!(bench.keelbox(&[command, "--help"])?.status, Some(1), "{command}");
+    }
+    let version = bench.done(&["--version"])?;
+    assert!(version.starts_with(&format!("keelbox version {}\nspec: 1.", env!("CARGO_PKG_VERSION"))), "{version}");
+    assert_eq!(bench.done(&["version"])?, version);
     Ok(())
 }
 
@@ -80,7 +95,6 @@ fn not_there_yet() -> Vec<(&'static str, Value)> {
         ("/hooks/startContainer", hook()),
         ("/hooks/poststart", hook()),
         ("/hooks/poststop", hook()),
-        ("/process/terminal", json!(true)),
         ("/process/apparmorProfile", json!("some")),
         ("/process/selinuxLabel", json!("some")),
         ("/process/scheduler", json!({ "policy": "SCHED_OTHER" })),
@@ -118,6 +132,11 @@ fn what_is_not_there_yet_is_refused_and_never_left_out() -> testkit::Result {
             bench.keelbox(words)?.failed_with(&text);
         }
     }
+    // Nobody would hold the other side.
+    let mut config = bench.config("true");
+    put(&mut config, "/process/terminal", true.into());
+    let bundle = bench.bundle("bundle", &config)?;
+    bench.keelbox(&["create", "-b", &bundle, "a"])?.failed_with("nobody would hold it; give --console-socket");
     // What asks for nothing is nothing to refuse.
     let mut config = bench.config("true");
     let nothing =

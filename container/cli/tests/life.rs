@@ -36,12 +36,12 @@ fn the_life_of_a_container() -> testkit::Result {
         state,
         json!({
             "ociVersion": state["ociVersion"], "id": "cli-life", "status": "created", "pid": pid, "bundle": bundle,
-            "annotations": { "org.example.note": "x" },
+            "created": state["created"], "annotations": { "org.example.note": "x" },
         })
     );
     assert_eq!(fs::read(&log)?, b"", "nothing has run");
     bench.keelbox(&create)?.failed_with("cannot create container cli-life: there is one of this name");
-    bench.keelbox(&["exec", "cli-life", "true"])?.failed_with("it is created, not running");
+    bench.keelbox(&["exec", "cli-life", "true"])?.ended_with(255, "it is created, not running");
     bench.keelbox(&["delete", "cli-life"])?.failed_with("it is created");
 
     bench.done(&["start", "cli-life"])?;
@@ -53,11 +53,13 @@ fn the_life_of_a_container() -> testkit::Result {
     bench.done(&["kill", "cli-life"])?;
     bench.until("stopped")?;
     assert_eq!(fs::read_to_string(&log)?, "up\nterm\n");
-    bench.keelbox(&["kill", "cli-life", "KILL"])?.failed_with("cannot send SIGKILL to container cli-life");
-    bench.keelbox(&["exec", "cli-life", "true"])?.failed_with("it is stopped, not running");
+    bench
+        .keelbox(&["kill", "cli-life", "KILL"])?
+        .failed_with("container not running: cannot send SIGKILL to container cli-life");
+    bench.keelbox(&["exec", "cli-life", "true"])?.ended_with(255, "it is stopped, not running");
     bench.done(&["delete", "cli-life"])?;
-    bench.keelbox(&["state", "cli-life"])?.failed_with("cannot open container cli-life: there is none");
-    bench.keelbox(&["delete", "cli-life"])?.failed_with("cannot open container cli-life: there is none");
+    bench.keelbox(&["state", "cli-life"])?.failed_with("cannot open container cli-life: the container does not exist");
+    bench.keelbox(&["delete", "cli-life"])?.failed_with("cannot open container cli-life: the container does not exist");
     bench.done(&["delete", "--force", "cli-life"])?;
     fs::remove_dir(bench.path("states"))?;
     leaks.check();
@@ -106,9 +108,9 @@ fn further_programs() -> testkit::Result {
     bench.keelbox(&["exec", "cli-exec", "/bin/text"])?.ended_with(126, "cannot execute /bin/text: permission denied");
     bench
         .keelbox(&["exec", "-u", "nobody-here", "cli-exec", "id"])?
-        .failed_with("cannot find the user \"nobody-here\"");
-    bench.keelbox(&["exec", "--cwd", "/absent", "cli-exec", "pwd"])?.failed_with("/absent");
-    bench.keelbox(&["exec", "--cwd", "bin", "cli-exec", "pwd"])?.failed_with("bin is not absolute");
+        .ended_with(255, "cannot find the user \"nobody-here\"");
+    bench.keelbox(&["exec", "--cwd", "/absent", "cli-exec", "pwd"])?.ended_with(255, "/absent");
+    bench.keelbox(&["exec", "--cwd", "bin", "cli-exec", "pwd"])?.ended_with(255, "bin is not absolute");
 
     // A signal to the program that waits is one to the program it waits for.
     let script = "trap 'exit 9' TERM; echo up; while :; do sleep 0.05; done";

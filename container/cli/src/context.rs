@@ -1,0 +1,92 @@
+//! What every command works with: where the states are, the log, who makes control groups.
+//!
+//! Leaves out what belongs to one command. Needs no kernel.
+
+use std::path::{Path, PathBuf};
+
+use keelbox::{ErrorKind, Handle, Runtime};
+
+use crate::failure::Failure;
+use crate::log::{Form, Log};
+use crate::read::Given;
+
+/// What every command works with.
+#[derive(Debug)]
+pub(crate) struct Context<'l> {
+    pub(crate) runtime: Runtime,
+    pub(crate) log: &'l Log,
+    pub(crate) manager: Manager,
+}
+
+/// Who makes control groups.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Manager {
+    Cgroupfs,
+    Systemd,
+    Disabled,
+}
+
+impl<'l> Context<'l> {
+    /// Of the options that stand before a command.
+    pub(crate) fn of(global: &Given, log: &'l Log) -> Result<Self, Failure> {
+        rootless(global)?;
+        Ok(Self { runtime: runtime(global.path("root")), log, manager: manager(global)? })
+    }
+
+    /// Opens a container. The words are those by which engines know that there is none.
+    pub(crate) fn open(&self, id: &str) -> Result<Handle, Failure> {
+        self.runtime.open(id).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => {
+                let root = self.runtime.root().display();
+                Failure::new(format!("cannot open container {id}: the container does not exist in {root}"))
+            }
+            _ => error.into(),
+        })
+    }
+}
+
+/// The log that the options before a command ask for.
+pub(crate) fn log(global: &Given) -> Result<Log, Failure> {
+    let forms = [("text", Some(Form::Text)), ("json", Some(Form::Json))];
+    let form = match global.value("log-format") {
+        Some(_) => global.choice("log-format", &forms)?,
+        None => None,
+    };
+    // An empty name is none: that is how engines say that they want no log.
+    let path = global.path("log").filter(|path| !path.as_os_str().is_empty());
+    Log::open(path.as_deref(), form, global.has("debug"))
+}
+
+/// Where the states are: the library reads no environment, so that is done here.
+fn runtime(root: Option<PathBuf>) -> Runtime {
+    let usual = Runtime::new();
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|own| !own.is_empty());
+    match (root, own) {
+        (Some(root), _) => Runtime::at(root),
+        (None, Some(own)) if usual.root() != Path::new("/run/keelbox") => Runtime::at(Path::new(&own).join("keelbox")),
+        _ => usual,
+    }
+}
+
+/// What this asks for is so anyway, but for one thing: an ordinary user has no containers that are not rootless.
+fn rootless(global: &Given) -> Result<(), Failure> {
+    let asked = [("auto", true), ("true", true), ("false", false)];
+    match global.choice("rootless", &asked)? {
+        false if !nix::unistd::geteuid().is_root() => {
+            Err(Failure::new("cannot honour --rootless=false: this program does not run as root"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn manager(global: &Given) -> Result<Manager, Failure> {
+    let managers = [("cgroupfs", Manager::Cgroupfs), ("systemd", Manager::Systemd), ("disabled", Manager::Disabled)];
+    let named = global.choice("cgroup-manager", &managers)?;
+    match (global.has("systemd-cgroup"), named) {
+        (true, Manager::Disabled) => {
+            Err(Failure::new("--systemd-cgroup and --cgroup-manager=disabled exclude each other"))
+        }
+        (true, _) => Ok(Manager::Systemd),
+        (false, named) => Ok(named),
+    }
+}
