@@ -133,11 +133,11 @@ fn rs_038_hooks_of_the_creation_run_outside_when_all_is_there() -> testkit::Resu
     let mut config = bench.config("true");
     config["mounts"] = json!([
         { "destination": "/proc", "type": "proc", "source": "proc" },
-        { "destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": ["size=123k"] },
+        { "destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": ["size=128k"] },
     ]);
     // The container has its namespaces and mounts, and still the root of the host.
     let look = format!(
-        "pid=$(sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p'); {{ {}; grep -c size=123k /proc/$pid/mountinfo; \
+        "pid=$(sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p'); {{ {}; grep -c size=128k /proc/$pid/mountinfo; \
          stat -Lc %d:%i /proc/$pid/root/bin/sh /bin/sh | uniq | wc -l; \
          test $(readlink /proc/$pid/ns/mnt) != $(readlink /proc/self/ns/mnt) && echo apart; }} >> {}",
         NAMESPACES.replace("PID", "$$"),

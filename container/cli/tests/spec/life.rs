@@ -159,7 +159,7 @@ fn rs_125_create_applies_everything_but_the_program() -> testkit::Result {
     require!(Root, Program("busybox"));
     let bench = Bench::new("rs-125")?;
     let mut config = bench.config("touch /ran; hostname > /name; exec sleep 600");
-    add_mount(&mut config, json!({ "destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": ["size=77k"] }));
+    add_mount(&mut config, json!({ "destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": ["size=64k"] }));
     let bundle = bench.bundle("bundle", &config)?;
     bench.done(&["create", "-b", &bundle, "rs-125"])?;
     let pid = bench.state()?["pid"].clone();
@@ -168,7 +168,7 @@ fn rs_125_create_applies_everything_but_the_program() -> testkit::Result {
         assert_ne!(own, other);
     }
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
-    assert!(mounts.contains(" /mnt ") && mounts.contains("size=7"), "{mounts}");
+    assert!(mounts.contains(" /mnt ") && mounts.contains("size=64k"), "{mounts}");
     std::thread::sleep(Duration::from_millis(100));
     assert!(!bench.root().join("ran").exists(), "the program has not run");
     bench.done(&["start", "rs-125"])?;
