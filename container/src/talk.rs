@@ -125,7 +125,14 @@ pub(crate) fn launch(
     witness: &mut dyn Witness,
 ) -> Result<Started> {
     let plan = talk.plan;
-    let joins = plan.namespaces.open().map_err(namespaces_refused)?;
+    let joins = match plan.namespaces.open() {
+        Ok(joins) => joins,
+        Err(error) => {
+            // Its thread holds files of the group.
+            let _left = cradle.seat.map(Seat::leave);
+            return Err(namespaces_refused(error));
+        }
+    };
     let descriptors = theirs.iter().map(AsFd::as_fd).chain(joins.iter().chain(opened).map(AsFd::as_fd));
     let descriptors: Vec<BorrowedFd<'_>> = descriptors.collect();
     let launched = Launch::new(talk.steps)
