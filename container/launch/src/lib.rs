@@ -37,7 +37,6 @@ mod wire_tests;
 pub use joined::joined_command;
 pub use launch::{Control, Event, Failure, Launch, Started};
 pub use launcher::Seat;
-pub use parcel::sealed_file;
 pub use owned::{Owned, OwnedStep, list, text};
 pub use perform::{perform, prepare};
 pub use stage::size as stage_size;

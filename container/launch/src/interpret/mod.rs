@@ -159,6 +159,11 @@ impl<'m, K: Kernel> Machine<'m, K> {
         }
     }
 
+    /// Closes what is in `slot` at once, also in the stage.
+    fn give_up(&mut self, slot: Slot) -> Result<(), Errno> {
+        self.take(slot).map_or(Ok(()), |descriptor| self.call(Call::close(descriptor)).map(|_| ()))
+    }
+
     /// Writes `data` to the file at `path` in one call.
     fn write_file(&mut self, directory: i32, path: &CStr, data: &[u8]) -> Result<(), Errno> {
         let descriptor =

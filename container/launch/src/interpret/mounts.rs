@@ -75,7 +75,7 @@ impl<K: Kernel> Machine<'_, K> {
         self.catch_up(tree, descriptor, descriptor_path(descriptor, &mut path))
     }
 
-    fn move_to(&mut self, tree: i32, target: i32) -> Done {
+    pub(super) fn move_to(&mut self, tree: i32, target: i32) -> Done {
         self.call(Call::move_mount(tree, c"", target, c"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH))
             .map(|_| ())
     }

@@ -105,8 +105,8 @@ impl<K: Kernel> Machine<'_, K> {
     }
 
     /// Clones the process that goes on. It is a child of the host; this one tells the host of it and ends.
-    pub(super) fn fork(&mut self, flags: u64, cgroup: Slot) -> Result<(), Stop> {
-        let cgroup = if cgroup == Slot::NONE { Ok(None) } else { self.slot(cgroup).map(Some) };
+    pub(super) fn fork(&mut self, flags: u64, slot: Slot) -> Result<(), Stop> {
+        let cgroup = if slot == Slot::NONE { Ok(None) } else { self.slot(slot).map(Some) };
         let cgroup = cgroup.map_err(|errno| self.failed(errno))?;
         let into = if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
         let mut pidfd = -1;
@@ -116,7 +116,9 @@ impl<K: Kernel> Machine<'_, K> {
             answer => answer,
         };
         match answer.map_err(|errno| self.failed(errno))? {
-            0 => Ok(()),
+            // The directory that it was born into leads up to the whole host, and the execution of a program looks for its file
+            // while everything is open: a path, or the first line of a script, may go through /proc/self/fd (CVE-2024-21626).
+            0 => cgroup.map_or(Ok(()), |_| self.give_up(slot)).map_err(|errno| self.failed(errno)),
             pid => {
                 if self.hand_over(Report::FORKED, pid as i32, pidfd).is_err() {
                     // Nobody would know of it.

@@ -13,7 +13,6 @@ pub mod notify;
 mod numbers;
 pub(crate) mod process;
 pub(crate) mod raw;
-pub mod rights;
 pub mod terminal;
 pub mod xattr;
 

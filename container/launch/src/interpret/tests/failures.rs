@@ -27,9 +27,8 @@ fn meaning(step: &OwnedStep, before: Option<&Made>, made: &Made, errno: Errno) -
         // What is not there need not be hidden.
         ("openat2", Step::Mask { .. } | Step::ReadOnly { .. }) => absent,
         // What is not there is made.
-        ("openat2", Step::Attach { .. } | Step::Mount { .. } | Step::File { .. } | Step::Terminal { .. }) => {
-            absent && made.texts != ["/dev/pts/ptmx"]
-        }
+        ("openat2", Step::Attach { .. } | Step::Mount { .. } | Step::File { .. }) => absent,
+        ("openat2", Step::Terminal { .. }) => absent && made.texts == ["/dev/console"],
         ("openat2", Step::WorkingDirectory { .. }) => absent,
         // Without mount_setattr(2), by a remount.
         ("mount_setattr", _) => errno == Errno::ENOSYS,

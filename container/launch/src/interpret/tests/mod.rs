@@ -84,6 +84,14 @@ impl<'p> Recorder<'p> {
             {
                 Err(Errno::EINVAL)
             }
+            // A directory for terminals is asked whether it is a devpts.
+            ("fstatfs", _) => {
+                let opened = self.made.iter().rev().find(|made| matches!(made.name.as_str(), "openat" | "openat2"));
+                if opened.and_then(|made| made.texts.first()).is_some_and(|path| path.ends_with("pts")) {
+                    call.fill(1, 0, &0x1cd1u64.to_ne_bytes());
+                }
+                Ok(0)
+            }
             ("getcwd", _) => Linux.perform(*call),
             ("readlinkat", _) => Err(Errno::EINVAL),
             ("recvmsg", _) => Err(Errno::EAGAIN),
