@@ -15,7 +15,7 @@ use super::{
 };
 use crate::attribute::{AT_RECURSIVE, MOUNT_ATTR_RDONLY};
 use crate::root::host_path;
-use crate::{Error, InnerPath, Mount, Propagation, SlotAllocator};
+use crate::{Error, ErrorKind, InnerPath, Mount, Propagation, SlotAllocator};
 
 impl RootPlan {
     /// The steps of this file system. Descriptors that they make are kept in `slots`.
@@ -66,6 +66,12 @@ pub(super) struct Assembly<'a> {
 impl<'a> Assembly<'a> {
     pub(super) fn new(plan: &'a RootPlan, slots: &'a mut SlotAllocator, held: Option<&'a Held>) -> Result<Self, Error> {
         let mounts = plan.all_mounts()?;
+        if let Some(device) = plan.devices.iter().find(|device| !device.path().as_path().starts_with("/dev"))
+            && plan.root_attributes() != 0
+        {
+            let why = format!("the device {} is outside of /dev, where no node can be opened", device.path());
+            return Err(plan.refuse(ErrorKind::Conflict, &why));
+        }
         let (trees, cgroups) = (vec![None; mounts.len()], vec![Vec::new(); mounts.len()]);
         let none = Slot::NONE;
         let mut used = RootSlots { root: none, memory: none, mask_file: none, mask_directory: none };
@@ -171,7 +177,7 @@ impl<'a> Assembly<'a> {
                 let lower = lowers.first().map(|lower| host_path(lower)).transpose()?.unwrap_or_default();
                 self.root_tree(Slot::NONE, lower)?;
                 if let Some(OwnedStep::Tree { set, attributes_recursive, .. }) = self.steps.last_mut() {
-                    (*set, *attributes_recursive) = (MOUNT_ATTR_RDONLY, AT_RECURSIVE);
+                    (*set, *attributes_recursive) = (MOUNT_ATTR_RDONLY | self.plan.root_attributes(), AT_RECURSIVE);
                 }
                 Ok(())
             }
@@ -206,7 +212,8 @@ impl<'a> Assembly<'a> {
         }
         self.used.root = self.slots.allocate()?;
         let (kind, directory, out) = (text("overlay"), self.used.memory, self.used.root);
-        self.steps.push(OwnedStep::FileSystem { kind, options, set: 0, directory, out });
+        let set = self.plan.root_attributes();
+        self.steps.push(OwnedStep::FileSystem { kind, options, set, directory, out });
         Ok(())
     }
 
@@ -349,8 +356,12 @@ impl<'a> Assembly<'a> {
         if self.read_only_dev {
             finish.push(change("/dev", MOUNT_ATTR_RDONLY, 0, 0));
         }
-        if self.plan.read_only {
-            finish.push(change("/", MOUNT_ATTR_RDONLY, 0, 0));
+        // Of a directory of the host, the mount has what the host's has; what is mounted in it there is the host's own choice.
+        let bound = !matches!(self.plan.source, RootSource::Overlay { .. });
+        let own = if bound { self.plan.root_attributes() } else { 0 };
+        let set = own | if self.plan.read_only { MOUNT_ATTR_RDONLY } else { 0 };
+        if set != 0 {
+            finish.push(change("/", set, 0, 0));
         }
         let (kind, reach) = self.plan.propagation;
         if !matches!(kind, Propagation::Private | Propagation::Slave) {

@@ -18,12 +18,13 @@ use crate::{Error, ErrorKind};
 #[non_exhaustive]
 pub enum Defaults {
     /// What ordinary programs expect: `/proc`, `/dev`, `/dev/pts`, `/dev/shm`, `/dev/mqueue` and a read-only `/sys`, with what
-    /// tells about the host masked.
+    /// tells about the host masked. Device nodes that the root itself holds cannot be opened.
     #[default]
     Container,
     /// The mounts of [`Container`](Self::Container), with nothing hidden and nothing made read-only but `/sys`.
     Trusted,
-    /// What hostile code may see: a `/proc` of its own processes only, `/dev`, `/dev/pts` and `/dev/shm`; no `/sys`.
+    /// What hostile code may see: a `/proc` of its own processes only, `/dev`, `/dev/pts` and `/dev/shm`; no `/sys`. Device nodes
+    /// that the root itself holds cannot be opened.
     Hostile,
 }
 
@@ -88,6 +89,14 @@ impl Defaults {
             Self::Trusted => &[],
             Self::Hostile => READ_ONLY.get(1..).unwrap_or_default(),
         }
+    }
+}
+
+impl Defaults {
+    /// The attributes of the root's own mount. An image may hold nodes for any device of the host, the disks among them, and root
+    /// inside owns them: none of them can be opened, but those of `/dev`.
+    pub(crate) fn root_attributes(self) -> u64 {
+        if self == Self::Trusted { 0 } else { MOUNT_ATTR_NODEV }
     }
 }
 

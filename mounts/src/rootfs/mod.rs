@@ -211,6 +211,11 @@ impl RootPlan {
         self
     }
 
+    /// The attributes of the root's own mount, whatever it is taken from.
+    fn root_attributes(&self) -> u64 {
+        self.defaults.map_or(0, Defaults::root_attributes)
+    }
+
     /// The paths that are hidden, once each.
     fn all_masked(&self) -> Vec<InnerPath> {
         unique(self.defaults.map_or(&[][..], Defaults::masked_paths), &self.masked)

@@ -111,7 +111,7 @@ impl RootPlan {
         {
             held.root = slots.allocate()?;
             let (kind, options) = (text("overlay"), overlay_options(lowers, &Upper::ReadOnly, &[])?);
-            let (set, directory, out) = (MOUNT_ATTR_RDONLY, Slot::NONE, held.root);
+            let (set, directory, out) = (MOUNT_ATTR_RDONLY | self.root_attributes(), Slot::NONE, held.root);
             steps.push(OwnedStep::FileSystem { kind, options, set, directory, out });
         }
         Ok(Template { steps, held })
