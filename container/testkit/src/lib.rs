@@ -3,9 +3,10 @@
 //! | word | what it gives |
 //! |---|---|
 //! | [`require!`] | a test that cannot run here says `SKIP` aloud instead of passing silently |
-//! | [`alone!`], [`as_user!`] | the same test in a process of its own, or as an ordinary user |
+//! | [`alone!`], [`as_user!`], [`apart!`] | the same test in a process of its own, as an ordinary user, or with mounts of its own |
 //! | [`LeakCheck`] | what a piece of code left behind: mounts, descriptors, children, cgroups, files, … |
 //! | [`HostCanary`] | files outside every root file system that no test may change |
+//! | [`Racer`] | two names that change places all the time |
 //! | [`PROBE`], [`probe_root`] | a static program that tells, from inside, what a container is like |
 //! | [`busybox_root`], [`debian_layout`] | real user lands |
 //! | [`golden!`] | compares text with a file in `tests/golden` |
@@ -57,6 +58,7 @@ mod golden;
 mod leak;
 mod need;
 mod probe;
+mod racer;
 mod rerun;
 mod roots;
 
@@ -65,7 +67,8 @@ pub use golden::compare_golden;
 pub use leak::{LeakCheck, LeakCheckBuilder};
 pub use need::{Need, skip_reason};
 pub use probe::{PROBE, probe_root};
-pub use rerun::{OrdinaryUser, alone, as_user, name_of};
+pub use racer::Racer;
+pub use rerun::{OrdinaryUser, alone, apart, as_user, name_of};
 pub use roots::{busybox_root, debian_layout, debian_layout_in};
 
 /// What a test returns: any error fails it.

@@ -44,6 +44,25 @@ macro_rules! alone {
     };
 }
 
+/// Runs the test in a process of its own that has a mount namespace of its own, from which nothing comes back to the machine, and
+/// returns from the test in the first process. Needs root and `unshare(1)`.
+///
+/// ```
+/// fn a_test() {
+///     keelbox_testkit::require!(Root, MountNamespace, Program("unshare"));
+///     keelbox_testkit::apart!();
+///     // here the test may mount what it likes
+/// }
+/// ```
+#[macro_export]
+macro_rules! apart {
+    () => {
+        if !$crate::apart($crate::test_name!()) {
+            return $crate::Outcome::finished();
+        }
+    };
+}
+
 /// Runs the test in a process of its own as an ordinary user, and returns from the test in the first process.
 ///
 /// The user is the one that `KEELBOX_TEST_USER` names, else user and group 65534 without a name. Where the tests run
@@ -90,7 +109,24 @@ pub fn alone(test: &str) -> bool {
     false
 }
 
-/// Tells whether the calling process was started by [`alone!`] or [`as_user!`].
+/// Tells whether this process was started for `test` with mounts of its own; if not, starts one that is, and judges it.
+///
+/// # Panics
+///
+/// As [`alone`](crate::alone()), and when there is no `unshare(1)`.
+#[must_use]
+pub fn apart(test: &str) -> bool {
+    if is_marked(ALONE, test) {
+        return true;
+    }
+    let program = env::current_exe().expect("a running program has a path");
+    let mut command = Command::new(find_program("unshare").unwrap_or_else(|| "unshare".into()));
+    command.args(["--mount", "--propagation", "private", "--"]).arg(program);
+    judge(test, harness(&mut command, test).env(ALONE, test));
+    false
+}
+
+/// Tells whether the calling process was started by [`alone!`], [`apart!`] or [`as_user!`].
 pub(crate) fn is_alone() -> bool {
     env::var_os(ALONE).is_some()
 }
@@ -279,6 +315,17 @@ mod tests {
     #[should_panic(expected = "0 passed")]
     fn a_name_that_no_test_has_is_a_failure() {
         let _ = alone("no_such_test");
+    }
+
+    #[test]
+    fn a_test_apart_has_mounts_of_its_own() -> crate::Result {
+        crate::require!(Root, MountNamespace, Program("unshare"));
+        crate::apart!();
+        let first = nix::unistd::getppid();
+        assert_ne!(fs::read_link("/proc/self/ns/mnt")?, fs::read_link(format!("/proc/{first}/ns/mnt"))?);
+        let table = fs::read_to_string("/proc/self/mountinfo")?;
+        assert!(!table.contains(" shared:"), "{table}");
+        Ok(())
     }
 
     #[test]
