@@ -11,7 +11,7 @@ use keelbox_launch::{OwnedStep, Started};
 
 use crate::control_group::ControlGroup;
 use crate::error::Result;
-use crate::talk::{Received, abandon};
+use crate::start::{Received, abandon};
 
 /// A container that waits for its start.
 #[derive(Debug)]
@@ -26,8 +26,7 @@ pub(crate) struct Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         if let Some(started) = self.started.take() {
-            abandon(&started, &self.received);
-            let _ended = self.group.take().map(ControlGroup::end);
+            abandon(&started, &self.received, self.group.take());
         }
     }
 }

@@ -54,18 +54,10 @@ pub(crate) fn kill(context: &Context<'_>, mut given: Given) -> Outcome {
 pub(crate) fn delete(context: &Context<'_>, mut given: Given) -> Outcome {
     let id = given.id()?;
     if !given.has("force") {
-        let handle = context.open(&id)?;
-        let deleted = handle.delete();
-        context.warn(&handle);
-        deleted?;
+        context.open(&id)?.delete()?;
         return Ok(0);
     }
-    let by_force = |handle: Handle| {
-        let deleted = handle.delete_force();
-        context.warn(&handle);
-        deleted
-    };
-    match context.runtime.open(&id).and_then(by_force) {
+    match context.runtime.open(&id).and_then(|handle: Handle| handle.delete_force()) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
         other => other.map(|()| 0).map_err(Failure::from),
     }

@@ -33,6 +33,14 @@ impl Small {
         Self::of(testkit::probe_root()?.path(), config)
     }
 
+    /// An image of the busybox user land in which `edit` has changed something.
+    pub fn made(config: &str, edit: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<Self> {
+        let root = testkit::busybox_root()?;
+        fs::copy(probe(root.path())?, root.path().join("bin/probe"))?;
+        edit(root.path())?;
+        Self::of(root.path(), config)
+    }
+
     /// Removes the image, where a static keeps it from going by itself.
     pub fn remove(&self) -> io::Result<()> {
         fs::remove_dir_all(self.directory.path())

@@ -7,6 +7,4 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-mod hooks;
-mod life;
 mod root;
