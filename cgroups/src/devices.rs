@@ -296,6 +296,10 @@ impl Group {
         let writes = rules.legacy()?;
         let is_new = self.node(Version::V1, Controller::Devices).is_none();
         let node = self.join(Controller::Devices)?;
+        // The first write forbids or allows everything for a moment, which a running program would notice.
+        if node.directory.text("devices.list").is_some_and(|list| says(&list, &writes)) {
+            return Ok(());
+        }
         for (file, value) in writes {
             node.directory.write(file, &value)?;
         }
@@ -304,6 +308,15 @@ impl Group {
         }
         Ok(())
     }
+}
+
+/// Whether a v1 group that denies everything but a list has just the list that these writes lead to.
+fn says(list: &str, writes: &[(&str, String)]) -> bool {
+    let mut wanted: Vec<&str> = writes.iter().skip(1).map(|(_, value)| value.as_str()).collect();
+    let mut found: Vec<&str> = list.lines().collect();
+    wanted.sort_unstable();
+    found.sort_unstable();
+    writes.first().is_some_and(|(file, _)| *file == "devices.deny") && wanted == found
 }
 
 fn install(directory: BorrowedFd<'_>, rules: &Rules) -> Result<()> {

@@ -31,6 +31,7 @@ pub(crate) mod gc;
 mod kill;
 mod node;
 mod open;
+mod prospect;
 pub(crate) mod wait;
 pub(crate) mod watch;
 
@@ -38,6 +39,7 @@ pub use apply::Applied;
 pub use base::{Parent, vacate};
 pub use create::{Builder, Existing, Reach};
 pub(crate) use node::Node;
+pub use prospect::Prospect;
 
 /// A cgroup, in as many hierarchies as it needs.
 ///

@@ -37,7 +37,7 @@ pub use controller::{Controller, Version};
 pub use error::{Error, ErrorKind};
 pub use group::gc::gc;
 pub use group::watch::{Event, Watch};
-pub use group::{Applied, Builder, Existing, Group, Parent, Reach, vacate};
+pub use group::{Applied, Builder, Existing, Group, Parent, Prospect, Reach, vacate};
 pub use hierarchy::{Hierarchy, Layout, Mount};
 pub use limits::{GIB, Idle, IoDevice, KIB, Limits, MIB, OomKiller, RdmaDevice, UNLIMITED, Values};
 pub use plan::{Plan, Present, Skipped, Write};

@@ -275,7 +275,7 @@ impl Limits {
         self.best_effort
     }
 
-    /// Whether nothing was asked for. Then no group is needed.
+    /// Whether nothing was asked for, beyond what every group begins with. Then no group is needed.
     ///
     /// ```
     /// use keelbox_cgroups::Limits;
@@ -283,7 +283,8 @@ impl Limits {
     /// assert!(!Limits::new().pids(0).is_empty());
     /// ```
     pub fn is_empty(&self) -> bool {
-        Self { best_effort: false, usage_check: false, ..self.clone() } == Self::default()
+        let oom_killer = self.oom_killer.filter(|killer| *killer != OomKiller::On);
+        Self { best_effort: false, usage_check: false, oom_killer, ..self.clone() } == Self::default()
     }
 
     /// The writes for a fresh group on `hierarchy`, in the order the kernel needs. Touches no file.

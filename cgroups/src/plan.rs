@@ -8,6 +8,7 @@ use std::fmt;
 use crate::controller::{Controller, Version};
 use crate::error::Result;
 use crate::hierarchy::Hierarchy;
+use crate::limits::OomKiller;
 use crate::limits::check::{Checked, Max};
 
 mod planner;
@@ -45,6 +46,8 @@ pub(crate) enum Moot {
     WithoutSwap,
     /// A kernel without the file does not need the limit, for this reason.
     WithoutFile(&'static str),
+    /// Nor does one that takes the value and keeps another, for this reason.
+    Anyway(&'static str),
 }
 
 /// One thing to write into one file of a group.
@@ -169,6 +172,7 @@ pub struct Present {
     pub(crate) period: u64,
     pub(crate) burst: u64,
     pub(crate) realtime_runtime: u64,
+    pub(crate) oom_killer: OomKiller,
 }
 
 impl Default for Present {
@@ -180,6 +184,7 @@ impl Default for Present {
             period: 100_000,
             burst: 0,
             realtime_runtime: 0,
+            oom_killer: OomKiller::On,
         }
     }
 }
@@ -217,6 +222,12 @@ impl Present {
     /// The burst in microseconds.
     pub fn cpu_burst(mut self, microseconds: u64) -> Self {
         self.burst = microseconds;
+        self
+    }
+
+    /// Whether processes are killed when memory is short.
+    pub fn oom_killer(mut self, killer: OomKiller) -> Self {
+        self.oom_killer = killer;
         self
     }
 

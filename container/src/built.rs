@@ -19,8 +19,10 @@ use crate::filter::filter;
 use crate::honoured::honoured;
 use crate::host::{Host, hierarchy};
 use crate::output::{Output, collect};
+use crate::placement::Placement;
 use crate::plan::{Filter, Plan, Streams, run};
 use crate::process::Process;
+use crate::profile::Profile;
 use crate::spec::{RootSource, Spec, UserChoice};
 use crate::start::{Start, start};
 use crate::stdio::Stdio;
@@ -65,19 +67,14 @@ impl Built {
         let filter = filter(&spec)?;
         // Without a pid namespace of its own, only a control group knows all that belongs to the container when it is to end.
         spec.grouped |= host.privileged && !spec.has_new(Kind::Pid);
+        spec.placement = Placement::of(&spec.oci);
+        spec.modest = !host.privileged && spec.profile == Profile::Exact;
         if !spec.grouped && spec.limits.is_best_effort() && !crate::control_group::possible(&spec.limits)? {
             spec.limits = Limits::new();
         }
-        let grouped = spec.grouped || spec.devices.is_some() || !spec.limits.is_empty();
+        let grouped = crate::control_group::wanted(&spec);
         let hierarchy = if grouped { Some(hierarchy()?) } else { None };
         let seated = hierarchy.as_ref().is_some_and(|hierarchy| !hierarchy.legacy().is_empty());
-        if seated && spec.limits.values().pids == Some(1) {
-            let error = Error::new(
-                ErrorKind::Limit,
-                "cannot limit pids to 1 on cgroup v1, where the thread that clones is counted too",
-            );
-            return Err(error.with_hint("2 is the least"));
-        }
         Ok(Self { spec, host, filter, seated, hierarchy })
     }
 
@@ -211,7 +208,8 @@ impl Built {
 
     /// The control group of a run, if it is to have one.
     pub(crate) fn group(&self) -> Result<Option<ControlGroup>> {
-        self.hierarchy.as_ref().map(|hierarchy| ControlGroup::create(&self.spec, hierarchy)).transpose()
+        let create = |hierarchy| ControlGroup::create(&self.spec, hierarchy);
+        self.hierarchy.as_ref().map_or(Ok(None), create)
     }
 
     /// What later programs in the container need to know.

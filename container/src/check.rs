@@ -24,9 +24,6 @@ pub(crate) fn complete(spec: &Spec) -> Result<()> {
     }
     program(process)?;
     texts(spec)?;
-    if spec.limits.values().pids == Some(0) {
-        return Err(invalid("cannot limit pids to 0: the program is a process itself"));
-    }
     mounts(spec)
 }
 

@@ -6,8 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use keelbox_cgroups::{Builder, Controller, Group, Hierarchy, Limits, Parent};
+use keelbox_cgroups::{
+    Builder, Controller, ErrorKind as GroupError, Existing, Group, Hierarchy, Layout, Limits, Parent, Reach,
+};
 use keelbox_launch::Seat;
+use keelbox_namespaces::Kind;
+use oci_spec::runtime as oci;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::Spec;
@@ -24,17 +28,25 @@ pub(crate) struct ControlGroup {
 }
 
 impl ControlGroup {
-    /// Makes a group with these limits. It carries the name of this process, so that a later one can sweep up after a crash.
-    pub(crate) fn create(spec: &Spec, hierarchy: &Hierarchy) -> Result<Self> {
+    /// Makes a group with these limits. It carries the name of this process, so that a later one can sweep up after a crash. None is made where
+    /// the caller may not make one and nothing depends on it.
+    pub(crate) fn create(spec: &Spec, hierarchy: &Hierarchy) -> Result<Option<Self>> {
         SWEPT.call_once(|| {
             // What programs left that were killed. Whoever cannot sweep can still make groups.
             let _swept = keelbox_cgroups::gc(&Parent::Own);
         });
+        room_for_one(spec, hierarchy)?;
         let name = format!("keelbox-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
-        let group = builder(&name, spec, hierarchy).owned().create().map_err(cannot)?;
-        restrict(&group, spec)?;
+        let builder = builder(&name, spec, &spec.limits, hierarchy);
+        // A place that somebody else names cannot bear our mark.
+        let builder = if spec.placement.is_some() { builder } else { builder.owned() };
+        let group = match builder.create() {
+            Err(error) if !insisted(spec) && is_closed(&error) => return Ok(None),
+            made => made.map_err(cannot)?,
+        };
+        complete(&group, spec, hierarchy)?;
         let seat = Mutex::new(seat(&group)?);
-        Ok(Self { group, seat })
+        Ok(Some(Self { group, seat }))
     }
 
     /// The thread that clones on cgroup v1; once.
@@ -86,15 +98,83 @@ impl Drop for ControlGroup {
     }
 }
 
-/// A group for `spec`, to be made: with its limits, and with what its device rules need.
-pub(crate) fn builder(name: &str, spec: &Spec, hierarchy: &Hierarchy) -> Builder {
-    let devices = spec.devices.as_ref().map(|_| Controller::Devices);
-    Group::builder(name).limits(&spec.limits).hierarchy(hierarchy).controllers(devices)
+/// The limit of processes and threads below which nothing can be cloned into a group: there the limit has to come later.
+pub(crate) const CROWDED: u64 = 1;
+
+/// The program is cloned into its group, on v1 by a thread in it.
+fn room_for_one(spec: &Spec, hierarchy: &Hierarchy) -> Result<()> {
+    match spec.limits.values().pids {
+        Some(0) => Err(Error::new(ErrorKind::Invalid, "cannot limit pids to 0: the program is a process itself")
+            .with_hint("a container with a name can be limited so")),
+        Some(CROWDED) if !hierarchy.legacy().is_empty() => {
+            let why = "cannot limit pids to 1 on cgroup v1, where the thread that clones is counted too";
+            Err(Error::new(ErrorKind::Limit, why).with_hint("2 is the least, but for a container with a name"))
+        }
+        _ => Ok(()),
+    }
 }
 
-/// Forbids the processes of the group what the device rules of `spec` forbid.
-pub(crate) fn restrict(group: &Group, spec: &Spec) -> Result<()> {
-    spec.devices.as_ref().map_or(Ok(()), |rules| group.devices(rules).map_err(cannot))
+/// A group for `spec`, to be made: where it is wanted or else called `name`, with limits, and with what its device rules need.
+pub(crate) fn builder(name: &str, spec: &Spec, limits: &Limits, hierarchy: &Hierarchy) -> Builder {
+    let devices = spec.devices.as_ref().map(|_| Controller::Devices);
+    let builder = match &spec.placement {
+        Some(placement) => Group::builder(placement.path())
+            .parent(placement.parent.clone())
+            .existing(Existing::Adopted)
+            .reach(Reach::All),
+        None => Group::builder(name),
+    };
+    builder.limits(limits).hierarchy(hierarchy).controllers(devices)
+}
+
+/// Forbids the processes of the group what the device rules of `spec` forbid, and gives the group to its user where it is to be his.
+pub(crate) fn complete(group: &Group, spec: &Spec, hierarchy: &Hierarchy) -> Result<()> {
+    if let Some(rules) = &spec.devices {
+        match group.devices(rules) {
+            // An ordinary user's processes open no device that he could not open himself, and he cannot make nodes.
+            Err(error) if spec.modest && is_closed(&error) => {}
+            other => other.map_err(cannot)?,
+        }
+    }
+    match heir(spec).filter(|_| hierarchy.layout() == Layout::V2) {
+        Some(owner) => group.chown(owner).map_err(cannot),
+        None => Ok(()),
+    }
+}
+
+/// Whether the container is to have a group.
+pub(crate) fn wanted(spec: &Spec) -> bool {
+    insisted(spec) || spec.devices.is_some() || spec.placement.is_some()
+}
+
+/// Whether the container cannot be without its group.
+pub(crate) fn insisted(spec: &Spec) -> bool {
+    let restricted = spec.devices.is_some() && !spec.modest;
+    spec.grouped || restricted || !spec.limits.is_empty()
+}
+
+/// Whether a group is simply not the caller's to make or change.
+pub(crate) fn is_closed(error: &keelbox_cgroups::Error) -> bool {
+    matches!(error.kind(), GroupError::PermissionDenied | GroupError::Unsupported | GroupError::InternalProcesses)
+}
+
+/// The host's id of the user to whom the group is to belong: the one of the program, if the container can see and change its group.
+fn heir(spec: &Spec) -> Option<u32> {
+    let shown = |mount: &oci::Mount| matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2"));
+    let read_only = |mount: &oci::Mount| mount.options().iter().flatten().any(|option| option == "ro");
+    let writable = spec.oci.mounts().iter().flatten().any(|mount| shown(mount) && !read_only(mount));
+    if !writable || !spec.has_new(Kind::Cgroup) {
+        return None;
+    }
+    let user = spec.oci.process().as_ref().map_or(0, |process| process.user().uid());
+    if !spec.has(Kind::User) {
+        return Some(user);
+    }
+    let maps = spec.oci.linux().as_ref()?.uid_mappings().iter().flatten();
+    let inside =
+        |map: &&oci::LinuxIdMapping| user.checked_sub(map.container_id()).is_some_and(|offset| offset < map.size());
+    let map = maps.into_iter().find(inside)?;
+    map.host_id().checked_add(user - map.container_id())
 }
 
 /// On cgroup v1, a thread in the group that clones.
@@ -113,6 +193,8 @@ pub(crate) fn cannot(error: keelbox_cgroups::Error) -> Error {
         // What the kernel says to a value that it cannot take: a processor that is not there, for instance.
         Kind::Os(22 | 34) => ErrorKind::Limit,
         Kind::NotFound => ErrorKind::NotFound,
+        Kind::AlreadyExists => ErrorKind::Exists,
+        Kind::Busy => ErrorKind::State,
         _ => ErrorKind::Other,
     };
     Error::from_part(kind, "cannot set up the control group", error)

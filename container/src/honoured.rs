@@ -44,17 +44,12 @@ fn process(spec: &oci::Spec) -> Option<&'static str> {
 
 fn linux(spec: &oci::Spec) -> Option<&'static str> {
     let linux = spec.linux().as_ref()?;
-    let cpu = linux.resources().as_ref().and_then(|resources| resources.cpu().as_ref());
-    let block = linux.resources().as_ref().and_then(|resources| resources.block_io().as_ref());
     let asked = [
-        (linux.cgroups_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty()), "linux.cgroupsPath"),
         (linux.intel_rdt().is_some(), "linux.intelRdt"),
         (linux.memory_policy().is_some(), "linux.memoryPolicy"),
         (named(linux.mount_label().as_ref()), "linux.mountLabel"),
         (linux.personality().is_some(), "linux.personality"),
         (linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "linux.netDevices"),
-        (cpu.is_some_and(|cpu| cpu.idle().unwrap_or(0) != 0), "linux.resources.cpu.idle"),
-        (block.is_some_and(|block| block.leaf_weight().unwrap_or(0) != 0), "linux.resources.blockIO.leafWeight"),
     ];
     asked.into_iter().find_map(|(asked, what)| asked.then_some(what))
 }

@@ -46,6 +46,7 @@ mod limits;
 mod named;
 mod notify;
 mod output;
+mod placement;
 mod plan;
 mod poll;
 mod pool;

@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keelbox_cgroups::{Limits, Stats};
+use keelbox_cgroups::{Limits, Stats, Watch};
 use keelbox_launch::sys::{self, Exit};
+use oci_spec::runtime as oci;
 
 use crate::changes::Kept;
 use crate::control_group::{ControlGroup, cannot};
@@ -210,6 +211,37 @@ impl Process {
     /// [`ErrorKind::Limit`] if a limit cannot be had, or the container has no control group.
     pub fn update(&self, limits: &Limits) -> Result<()> {
         self.group("change limits")?.group().update(limits).map(|_| ()).map_err(cannot)
+    }
+
+    /// Changes limits and device rules to those of `linux.resources` of the OCI runtime specification; what is not there stays, as with
+    /// [`Handle::update_resources`](crate::Handle::update_resources).
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update); [`ErrorKind::Invalid`] for values that make no sense, when nothing has been changed.
+    pub fn update_resources(&self, resources: &oci::LinuxResources) -> Result<()> {
+        let (limits, rules) = (crate::limits::from_oci(resources)?, crate::device_rules::from_oci(resources)?);
+        let group = self.group("change limits")?.group();
+        group.update(&limits).map_err(cannot)?;
+        rules.map_or(Ok(()), |rules| group.devices(&rules).map_err(cannot))
+    }
+
+    /// The processes of the container, by their numbers as this program sees them, sorted.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Limit`] if the container has no control group.
+    pub fn processes(&self) -> Result<Vec<u32>> {
+        self.group("list the processes")?.group().processes().map_err(cannot)
+    }
+
+    /// Tells, from now on, when the container runs out of memory, and what else happens to its control group.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Limit`] if the container has no control group, or on cgroup v1 no limit of memory.
+    pub fn watch(&self) -> Result<Watch> {
+        self.group("watch the container")?.group().watch().map_err(cannot)
     }
 
     fn group(&self, attempt: &str) -> Result<&ControlGroup> {

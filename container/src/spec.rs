@@ -12,6 +12,7 @@ use keelbox_namespaces::Kind;
 use oci_spec::runtime as oci;
 
 use crate::notify::Supervision;
+use crate::placement::Placement;
 use crate::plan::namespace_kind;
 use crate::profile::Profile;
 use crate::stdio::Stdio;
@@ -70,6 +71,10 @@ pub(crate) struct Spec {
     /// Arguments after the image's entrypoint, in the place of its command.
     pub(crate) command: Option<Vec<String>>,
     pub(crate) limits: Limits,
+    /// Where the control group is wanted.
+    pub(crate) placement: Option<Placement>,
+    /// Whether device rules that the caller may not set are none that it needs: those of a bundle that an ordinary user runs.
+    pub(crate) modest: bool,
     /// The sources of binds that are no directories: a target of theirs that is missing is made as a file.
     pub(crate) file_sources: Vec<PathBuf>,
     /// Which devices may be used, if that is restricted by more than what is in `/dev`.

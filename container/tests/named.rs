@@ -241,18 +241,8 @@ fn every_process_is_reached() -> testkit::Result {
         let handle = bench.runtime.create(&built, "a")?;
         handle.start()?;
         assert!(handle.wait()?.expect("it is our child").success());
-        let pids: Vec<String> = fs::read_dir("/sys/fs/cgroup/unified")
-            .or_else(|_| fs::read_dir("/sys/fs/cgroup"))?
-            .flatten()
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with("keelbox-a-"))
-            .flat_map(|entry| {
-                fs::read_to_string(entry.path().join("cgroup.procs"))
-                    .unwrap_or_default()
-                    .lines()
-                    .map(str::to_owned)
-                    .collect::<Vec<_>>()
-            })
-            .collect();
+        let pids = handle.processes()?;
+        assert!(!pids.is_empty(), "the other process is still there");
         if by_force {
             handle.delete_force()?;
         } else {
@@ -260,7 +250,7 @@ fn every_process_is_reached() -> testkit::Result {
             handle.delete()?;
         }
         // A process leaves its group a moment before it is gone.
-        let ended = |pid: &String| {
+        let ended = |pid: &u32| {
             let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             !state.contains("(probe)") || state.contains(") Z")
         };

@@ -1,6 +1,20 @@
 //! Device rules: the model, the v1 lists run as the kernel would, and the program run by a small interpreter.
 
 use super::*;
+
+#[test]
+fn a_list_that_is_as_it_should_be_is_known() {
+    let rules =
+        Rules::new().allow(Kind::Char, Some(1), Some(3), Access::ALL).allow(Kind::Char, Some(136), None, Access::READ);
+    let writes = rules.legacy().unwrap();
+    assert!(says("c 136:* r\nc 1:3 rwm\n", &writes));
+    for other in ["c 1:3 rwm\n", "a *:* rwm\n", "", "c 1:3 rw\nc 136:* r\n"] {
+        assert!(!says(other, &writes), "{other}");
+    }
+    let all = Rules::new().allow(Kind::All, None, None, Access::ALL).legacy().unwrap();
+    assert!(!says("", &all) && !says("a *:* rwm\n", &all), "exceptions of such a list are not shown");
+}
+
 use crate::ErrorKind;
 
 /// Runs a program the way the kernel does: eleven registers, 64 bits, a context of three words. `None` if it does anything it may not.

@@ -7,12 +7,13 @@ use std::fs;
 
 use nix::unistd::{SysconfVar, sysconf};
 
+use super::wait::value;
 use super::{Group, Node, enable};
 use crate::controller::{Controller, Version};
 use crate::directory::Directory;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::Limits;
 use crate::limits::check::{Max, parse_list};
+use crate::limits::{Limits, OomKiller};
 use crate::plan::{Check, Moot, Plan, Present, Skipped, Write};
 
 /// What became of the limits that were asked for.
@@ -71,7 +72,8 @@ fn moot(write: &Write, error: &Error) -> Option<&'static str> {
         (Moot::WithoutSwap, ErrorKind::NotFound) if !host_has_swap() => {
             Some("the kernel counts no swap, and the host has none")
         }
-        (Moot::WithoutFile(why), ErrorKind::NotFound | ErrorKind::Unsupported) => Some(why),
+        (Moot::WithoutFile(why) | Moot::Anyway(why), ErrorKind::NotFound | ErrorKind::Unsupported) => Some(why),
+        (Moot::Anyway(why), ErrorKind::NotApplied) => Some(why),
         _ => None,
     }
 }
@@ -222,6 +224,10 @@ fn present(group: &Group) -> Present {
     let read = |directory: &Directory, file: &str| directory.text(file).as_deref().and_then(number);
     if let Some(node) = group.legacy(Controller::Memory) {
         present.memory = read(&node.directory, "memory.limit_in_bytes").unwrap_or(present.memory);
+        let killer = node.directory.text("memory.oom_control").unwrap_or_default();
+        if value(&killer, "oom_kill_disable") == Some(1) {
+            present.oom_killer = OomKiller::Off;
+        }
         present.memory_and_swap =
             read(&node.directory, "memory.memsw.limit_in_bytes").unwrap_or(present.memory_and_swap);
     } else if let Some(node) = group.unified() {

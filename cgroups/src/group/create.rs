@@ -50,11 +50,11 @@ pub enum Reach {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder {
-    path: PathBuf,
-    limits: Limits,
-    parent: Parent,
+    pub(super) path: PathBuf,
+    pub(super) limits: Limits,
+    pub(super) parent: Parent,
     controllers: Vec<Controller>,
-    hierarchy: Option<Hierarchy>,
+    pub(super) hierarchy: Option<Hierarchy>,
     owned: bool,
     existing: Existing,
     reach: Reach,
@@ -208,7 +208,7 @@ impl Builder {
     }
 
     /// The v1 hierarchies to take part in: each once, though controllers may share one.
-    fn legacy_mounts<'a>(&self, hierarchy: &'a Hierarchy, plan: &Plan) -> Vec<&'a Mount> {
+    pub(super) fn legacy_mounts<'a>(&self, hierarchy: &'a Hierarchy, plan: &Plan) -> Vec<&'a Mount> {
         let wanted = plan.controllers(Version::V1).into_iter().chain(self.controllers.iter().copied());
         if self.reach == Reach::All {
             return hierarchy.legacy().iter().collect();

@@ -58,8 +58,11 @@ fn round(group: &Group) -> Result<()> {
 }
 
 /// One write to `cgroup.kill`, which misses nobody. It would not spare the caller, so not if the caller is inside.
+///
+/// Not in a group that stays either: since Linux 6.14 `CLONE_INTO_CGROUP` compares how often the caller's group and the new one were
+/// killed so (`kill_seq` in kernel/cgroup/cgroup.c), and kills the child if that is not the same.
 fn by_kernel(group: &Group) -> Result<bool> {
-    let Some(node) = group.unified().filter(|node| node.directory.has("cgroup.kill")) else {
+    let Some(node) = group.unified().filter(|node| !node.adopted && node.directory.has("cgroup.kill")) else {
         return Ok(false);
     };
     group.gather(node)?;

@@ -25,7 +25,7 @@ pub(crate) struct Node {
     /// How many of the last names did not exist before.
     made: usize,
     /// Whether the group itself was there before, and so stays.
-    adopted: bool,
+    pub(super) adopted: bool,
 }
 
 impl Node {

@@ -69,7 +69,8 @@ impl Planner<'_> {
             limits.kernel_memory,
             limits.kernel_tcp_memory,
         ];
-        if amounts.iter().all(Option::is_none) && limits.swappiness.is_none() && limits.oom_killer.is_none() {
+        let killer = limits.oom_killer.filter(|killer| *killer != self.present.oom_killer);
+        if amounts.iter().all(Option::is_none) && limits.swappiness.is_none() && killer.is_none() {
             return Ok(());
         }
         match self.version(Controller::Memory)? {

@@ -79,7 +79,13 @@ fn v2_refuses_what_it_cannot_express() {
     // Kernel memory has a limit there: that of all memory.
     let kernel = Limits::new().kernel_memory(MIB).plan(&v2()).unwrap();
     assert_eq!(kernel.to_string(), "- kernel memory skipped: cgroup v2 counts it within memory\n");
-    assert_eq!(Limits::new().oom_killer(OomKiller::On).plan(&v2()).unwrap(), Plan::default());
+    // Nothing is changed where nothing was.
+    for host in [v1(), v2(), Hierarchy::default()] {
+        assert_eq!(Limits::new().oom_killer(OomKiller::On).plan(&host).unwrap(), Plan::default());
+    }
+    assert!(Limits::new().oom_killer(OomKiller::On).is_empty());
+    let back = Limits::new().oom_killer(OomKiller::On).plan_from(&v1(), &Present::new().oom_killer(OomKiller::Off));
+    assert_eq!(back.unwrap().to_string(), "1 v1 memory.oom_control = 0\n");
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub(super) fn memory(planner: &mut Planner<'_>) -> Result<()> {
 fn kernel_memory(planner: &mut Planner<'_>) {
     let limits = planner.limits;
     let write = |file: &str, value: String, check| Write::new(V1, Controller::Memory, file, value, check);
-    let within = Moot::WithoutFile("this kernel counts it within memory");
+    let within = Moot::Anyway("this kernel counts it within memory");
     let amounts = [
         ("memory.kmem.limit_in_bytes", limits.kernel_memory, within),
         ("memory.kmem.tcp.limit_in_bytes", limits.kernel_tcp_memory, Moot::Never),
@@ -68,7 +68,7 @@ fn kernel_memory(planner: &mut Planner<'_>) {
     if let Some(readiness) = limits.swappiness {
         planner.push(write("memory.swappiness", readiness.to_string(), Check::Text));
     }
-    if let Some(killer) = limits.oom_killer {
+    if let Some(killer) = limits.oom_killer.filter(|killer| *killer != planner.present.oom_killer) {
         let off = u8::from(killer == OomKiller::Off).to_string();
         planner.push(write("memory.oom_control", off, Check::Field("oom_kill_disable")));
     }

@@ -99,14 +99,11 @@ fn not_there_yet() -> Vec<(&'static str, Value)> {
         ("/process/selinuxLabel", json!("some")),
         ("/process/scheduler", json!({ "policy": "SCHED_OTHER" })),
         ("/process/execCPUAffinity", json!({ "initial": "0" })),
-        ("/linux/cgroupsPath", json!("/some")),
         ("/linux/intelRdt", json!({ "closID": "some" })),
         ("/linux/memoryPolicy", json!({ "mode": "MPOL_BIND", "nodes": "0" })),
         ("/linux/mountLabel", json!("some")),
         ("/linux/netDevices", json!({ "eth0": {} })),
         ("/linux/personality", json!({ "domain": "LINUX" })),
-        ("/linux/resources/cpu/idle", json!(1)),
-        ("/linux/resources/blockIO/leafWeight", json!(10)),
     ]
 }
 
@@ -169,7 +166,6 @@ fn bundles() -> testkit::Result {
             json!([{ "type": "mount" }, { "type": "uts" }, { "type": "network", "path": absent }]),
             "absent",
         ),
-        ("/linux/resources/pids/limit", json!(0), "limit pids to 0"),
     ];
     for (pointer, value, text) in changes {
         let mut config = bench.config("true");

@@ -60,6 +60,8 @@ impl Container {
             user: UserChoice::default(),
             command: None,
             limits: Limits::new(),
+            placement: None,
+            modest: false,
             file_sources: Vec::new(),
             devices: None,
             grouped: false,

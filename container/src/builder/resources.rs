@@ -89,6 +89,22 @@ impl Container {
         self
     }
 
+    /// Where the control group is made, as `linux.cgroupsPath` of the OCI runtime specification: in every hierarchy, with the directories above
+    /// it that are missing. Default: a group with a name of our own below the caller's.
+    ///
+    /// An absolute path starts at the top of what is mounted, a relative one at the highest group that the caller may write to. A
+    /// group that is there already is used if nothing runs in it, and stays; with processes in it, or frozen, it is
+    /// [`ErrorKind::State`](crate::ErrorKind::State) when the container is started. Unlike one of our own, it is not swept up if this program
+    /// is killed.
+    pub fn cgroups_path(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        let path = path.into();
+        if path.components().any(|part| part == std::path::Component::ParentDir) {
+            self.spec.refuse(format!("cannot use {} as the path of a control group: it climbs", path.display()));
+        }
+        self.spec.linux().set_cgroups_path(Some(path));
+        self
+    }
+
     /// A resource limit of the program and its children, soft and hard. Default: those of the calling process.
     pub fn rlimit(mut self, resource: Resource, soft: u64, hard: u64) -> Self {
         let kind = resource.oci();

@@ -20,6 +20,7 @@ use super::record::{Barrier, Phase, Record};
 use super::root::{Place, Root};
 use super::{barrier, group, remove};
 use crate::built::Built;
+use crate::control_group::cannot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Plan, namespaces_refused, run_with};
 use crate::start::{clone_error, write_maps};
@@ -83,10 +84,11 @@ impl Making<'_> {
     fn make(&mut self, stdio: &[Stdio; 3]) -> Result<()> {
         let built = self.built;
         let (plan, behind) = plan(built, stdio)?;
-        let prospect = group::Prospect::new(self.place.id())?;
+        let prospect = group::Prospect::new(self.place.id(), built)?;
         let kinds = built.inside().kinds;
-        let intent =
+        let mut intent =
             Record::intent(prospect.directories.clone(), built.spec.bundle.clone(), kinds, built.filter.as_ref());
+        intent.made.clone_from(&prospect.made);
         self.place.write(&intent)?;
         self.record = Some(intent);
         self.write_config()?;
@@ -189,9 +191,15 @@ impl Making<'_> {
 
     /// All is set up: from now on the container lives without us.
     fn complete(&mut self) -> Result<()> {
+        if let (Some(group), Some(limits)) = (&self.group, group::late(&self.built.spec)) {
+            group.update(&limits).map_err(cannot)?;
+        }
         let Some(record) = &mut self.record else { return Ok(()) };
         record.phase = Phase::Created;
-        record.group = self.group.as_ref().map(Group::directories).unwrap_or_default();
+        match &self.group {
+            Some(group) => group::note(record, group),
+            None => record.group.clear(),
+        }
         self.place.write(record)
     }
 

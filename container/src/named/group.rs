@@ -6,35 +6,43 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use keelbox_cgroups::{Controller, ErrorKind as GroupError, Group, Hierarchy, Mount, Version};
+use keelbox_cgroups::{Controller, ErrorKind as GroupError, Group, Hierarchy, Limits, Mount, UNLIMITED, Version};
 use keelbox_launch::Seat;
 use keelbox_runtime_spec::ContainerId;
 
-use super::record::Record;
+use super::record::{Phase, Record};
 use crate::built::Built;
-use crate::control_group::{builder, cannot, restrict, seat};
+use crate::control_group::{CROWDED, builder, cannot, complete, insisted, is_closed, seat};
 use crate::error::{Error, Result};
 use crate::host::hierarchy;
+use crate::spec::Spec;
 
-/// A name, and all the directories that a group of this name may come to have.
+/// A group to be made, and all the directories that it may come to have.
 #[derive(Debug)]
 pub(crate) struct Prospect {
     name: String,
     hierarchy: Hierarchy,
     pub(crate) directories: Vec<PathBuf>,
+    /// Of a group whose place is named: the directories that would be made for it. One with a name of our own is ours altogether.
+    pub(crate) made: Option<Vec<PathBuf>>,
 }
 
 impl Prospect {
-    /// A name that no other group has: two state directories may know containers of the same id.
-    pub(crate) fn new(id: &ContainerId) -> Result<Self> {
+    /// The named place, or a name that no other group has: two state directories may know containers of the same id.
+    pub(crate) fn new(id: &ContainerId, built: &Built) -> Result<Self> {
         let file = "/proc/sys/kernel/random/uuid";
         let unique = fs::read_to_string(file).map_err(|error| Error::os(format!("cannot read {file}"), error))?;
         let (id, unique) = (id.as_str(), unique.trim());
         let name = format!("keelbox-{}-{}", id.get(..64).unwrap_or(id), unique.get(..8).unwrap_or(unique));
         let hierarchy = hierarchy()?;
+        if built.spec.placement.is_some() {
+            let found = builder(&name, &built.spec, &Limits::new(), &hierarchy).prospect().map_err(cannot)?;
+            let (directories, made) = (found.directories, Some(found.missing));
+            return Ok(Self { name, hierarchy, directories, made });
+        }
         let mounts = hierarchy.unified().into_iter().chain(hierarchy.legacy());
         let directories = mounts.flat_map(|mount| places(mount, &name)).collect();
-        Ok(Self { name, hierarchy, directories })
+        Ok(Self { name, hierarchy, directories, made: None })
     }
 
     /// Makes the group, and on cgroup v1 the thread in it that clones. Without limits it is no failure if the caller may not.
@@ -42,20 +50,25 @@ impl Prospect {
         let spec = &built.spec;
         // On a host with v1 only, a group has no freezer unless it is asked for.
         let freezer = self.hierarchy.unified().is_none() && self.hierarchy.find(Controller::Freezer).is_some();
-        let builder = builder(&self.name, spec, &self.hierarchy);
-        let made = builder.controllers(freezer.then_some(Controller::Freezer)).create();
-        let asked = spec.grouped || spec.devices.is_some() || !spec.limits.is_empty();
-        let group = match made {
+        let limits = if late(spec).is_some() { spec.limits.clone().pids(UNLIMITED) } else { spec.limits.clone() };
+        let builder = builder(&self.name, spec, &limits, &self.hierarchy);
+        let group = match builder.controllers(freezer.then_some(Controller::Freezer)).create() {
             Ok(group) => group,
-            Err(error) if !asked && is_closed(&error) => return Ok(None),
+            Err(error) if !insisted(spec) && is_closed(&error) => return Ok(None),
             Err(error) => return Err(cannot(error)),
         };
         // Until the rules hold, the group goes with this function.
-        restrict(&group, spec)?;
+        complete(&group, spec, &self.hierarchy)?;
         let group = group.keep();
         let seat = seat(&group)?;
         Ok(Some((group, seat)))
     }
+}
+
+/// The limit of processes that can only be set once the container's process is there.
+pub(crate) fn late(spec: &Spec) -> Option<Limits> {
+    let crowded = spec.limits.values().pids.filter(|count| *count <= CROWDED)?;
+    Some(Limits::new().pids(crowded))
 }
 
 /// Where below `mount` a group of this name may be made: below the caller's own, or on v2 below one above that.
@@ -66,24 +79,38 @@ fn places(mount: &Mount, name: &str) -> Vec<PathBuf> {
     if mount.version() == Version::V1 { above.take(1).collect() } else { above.collect() }
 }
 
-fn is_closed(error: &keelbox_cgroups::Error) -> bool {
-    matches!(error.kind(), GroupError::PermissionDenied | GroupError::Unsupported | GroupError::InternalProcesses)
-}
-
 /// The group of a container; nothing if it has none, or none any more.
+///
+/// Of one whose creation was cut off, only what was made for it: where it was to be, there may be somebody else's processes.
 pub(crate) fn find(record: &Record) -> Result<Option<Group>> {
-    match Group::from_directories(&record.group) {
-        Ok(group) => Ok(Some(group)),
+    let unsure = record.made.as_ref().filter(|_| record.phase == Phase::Creating);
+    let ours = |directory: &&PathBuf| unsure.is_none_or(|made| made.contains(directory));
+    match Group::from_directories(record.group.iter().filter(ours)) {
+        Ok(group) => Ok(Some(match &record.made {
+            Some(made) => group.made(made),
+            None => group,
+        })),
         Err(error) if error.kind() == GroupError::NotFound => Ok(None),
         Err(error) => Err(cannot(error)),
     }
 }
 
+/// Takes note of the directories that the group has now.
+pub(crate) fn note(record: &mut Record, group: &Group) {
+    (record.group, record.made) = (group.directories(), Some(group.directories_made()));
+}
+
 /// Takes note of directories that the group has got since.
 pub(crate) fn remember(record: &mut Record, group: &Group) -> bool {
-    let new: Vec<PathBuf> =
-        group.directories().into_iter().filter(|directory| !record.group.contains(directory)).collect();
-    let changed = !new.is_empty();
-    record.group.extend(new);
+    let changed = group.directories().iter().any(|directory| !record.group.contains(directory));
+    if changed {
+        let made = record.made.get_or_insert_with(|| record.group.clone());
+        made.extend(group.directories_made());
+        record.group.extend(group.directories());
+        for list in [&mut record.group, made] {
+            list.sort();
+            list.dedup();
+        }
+    }
     changed
 }

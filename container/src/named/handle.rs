@@ -8,11 +8,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use keelbox_cgroups::{Group, Limits, Stats};
+use keelbox_cgroups::{Group, Limits, Stats, Watch};
 use keelbox_launch::Errno;
 use keelbox_launch::sys;
 use keelbox_namespaces::NamespaceSet;
 use keelbox_runtime_spec::{Config, State, Status};
+use oci_spec::runtime as oci;
 
 use super::identity::has_ended;
 use super::record::{Phase, Record};
@@ -274,8 +275,44 @@ impl Handle {
     /// [`ErrorKind::State`] if it has ended; [`ErrorKind::Limit`] if a limit cannot be had, or it has no control group.
     pub fn update(&self, limits: &Limits) -> Result<()> {
         let attempt = format!("cannot change limits of container {}", self.id());
-        let living = [Status::Created, Status::Running, Status::Paused];
-        self.change(&attempt, &living, |group| group.update(limits).map(|_| ()))
+        self.change(&attempt, &LIVING, |group| group.update(limits).map(|_| ()))
+    }
+
+    /// Changes limits and device rules to those of `linux.resources` of the OCI runtime specification, as engines send them. What is not
+    /// there stays, and so does what is 0 but for limits that can be 0; a limit of kernel memory counts only where the kernel has one.
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Self::update); [`ErrorKind::Invalid`] for values that make no sense, when nothing has been changed.
+    pub fn update_resources(&self, resources: &oci::LinuxResources) -> Result<()> {
+        let attempt = format!("cannot change limits of container {}", self.id());
+        let (limits, rules) = (crate::limits::from_oci(resources)?, crate::device_rules::from_oci(resources)?);
+        self.change(&attempt, &LIVING, |group| {
+            group.update(&limits)?;
+            rules.as_ref().map_or(Ok(()), |rules| group.devices(rules))
+        })
+    }
+
+    /// The processes of the container, also those that outlive its first one, by their numbers as this program sees them, sorted.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Limit`] if it has no control group, which is what its processes are found by.
+    pub fn processes(&self) -> Result<Vec<u32>> {
+        let attempt = format!("cannot list the processes of container {}", self.id());
+        let (record, _) = self.look(&attempt)?;
+        self.group(&record, &attempt)?.processes().map_err(cannot)
+    }
+
+    /// Tells, from now on, when it runs out of memory, and what else happens to its control group.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Limit`] if it has no control group, or on cgroup v1 no limit of memory.
+    pub fn watch(&self) -> Result<Watch> {
+        let attempt = format!("cannot watch container {}", self.id());
+        let (record, _) = self.look(&attempt)?;
+        self.group(&record, &attempt)?.watch().map_err(cannot)
     }
 
     /// Does something to the control group, which may get further directories by it.
@@ -363,6 +400,9 @@ impl Handle {
     }
 }
 
+/// When there is something to change.
+const LIVING: [Status; 3] = [Status::Created, Status::Running, Status::Paused];
+
 fn is_alive(status: Status) -> bool {
-    matches!(status, Status::Created | Status::Running | Status::Paused)
+    LIVING.contains(&status)
 }

@@ -38,6 +38,9 @@ pub(crate) struct Record {
     pub(crate) process: Option<Identity>,
     /// Directories of the control group that there are, or may come to be.
     pub(crate) group: Vec<PathBuf>,
+    /// Which directories were made for the group, or may come to be; its own ones if this is not said.
+    #[serde(default)]
+    pub(crate) made: Option<Vec<PathBuf>>,
     pub(crate) bundle: Option<PathBuf>,
     /// The kinds of namespaces that are not the host's, as `CLONE_NEW*` flags.
     pub(crate) kinds: u32,
@@ -88,6 +91,7 @@ impl Record {
             started: None,
             process: None,
             group,
+            made: None,
             bundle,
             kinds: kinds.flags(),
             filter,

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use keelbox_cgroups::Group;
+use keelbox_cgroups::{ErrorKind as GroupError, Group};
 use keelbox_launch::sys;
 use keelbox_runtime_spec::Status;
 use nix::errno::Errno;
@@ -55,7 +55,10 @@ fn clear(handle: &Handle, record: &Record, attempt: &str) -> Result<()> {
         kill(pidfd, attempt)?;
     }
     let group = group::find(record)?;
-    if let Some(group) = &group {
+    // At a place that was only to become ours there may be a container of somebody else by now; of ours, nothing is left there
+    // that the next steps do not end.
+    let unsure = record.phase == Phase::Creating && record.made.is_some();
+    if let Some(group) = group.as_ref().filter(|_| !unsure) {
         group.kill().map_err(cannot)?;
     }
     if record.phase == Phase::Creating {
@@ -69,8 +72,10 @@ fn clear(handle: &Handle, record: &Record, attempt: &str) -> Result<()> {
         // It is ours to reap if we made it; the status was told to those who waited.
         let _reaped = sys::try_wait(pidfd);
     }
-    if let Some(group) = &group {
-        remove_group(group)?;
+    match &group {
+        Some(group) if unsure => remove_empty(group)?,
+        Some(group) => remove_group(group)?,
+        None => {}
     }
     place.remove()
 }
@@ -115,6 +120,14 @@ fn turn_away(place: &Place, attempt: &str) -> Result<()> {
         }
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(10));
+    }
+}
+
+/// Removes the group unless somebody is in it.
+fn remove_empty(group: &Group) -> Result<()> {
+    match group.delete_within(LINGERING) {
+        Err(error) if error.kind() == GroupError::Busy => Ok(()),
+        other => other.map_err(cannot),
     }
 }
 
