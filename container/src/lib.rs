@@ -68,7 +68,9 @@ pub use error::{Error, ErrorKind, Result};
 pub use exec::Exec;
 pub use exit::{ExitStatus, Reason, Usage};
 pub use keelbox_cgroups::{GIB, KIB, Limits, MIB, Stats};
-pub use keelbox_image_spec::Image;
+#[cfg(feature = "registry")]
+pub use keelbox_image_spec::registry::{Client, Puller, Pusher};
+pub use keelbox_image_spec::{Image, Store};
 pub use keelbox_namespaces::Kind;
 pub use keelbox_runtime_spec::{State, Status};
 pub use named::{Handle, Runtime, list, open};

@@ -1,8 +1,11 @@
 //! The programs that a user writes, about as the documentation has them: each runs and prints what it should.
 //!
-//! Left out: what needs other crates' features (registries, named containers, networks, async).
+//! Left out: what needs other crates' features (named containers, networks, async). Registries: `--features registry`.
 
 mod common;
+#[cfg(feature = "registry")]
+#[path = "../../image-spec/tests/common/distribution.rs"]
+mod distribution;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -64,6 +67,50 @@ fn program_2_an_archive_is_an_image_too() -> testkit::Result {
         assert_eq!(out.text(), "hi from image\n", "{kind}");
     }
     Ok(())
+}
+
+/// `Image::pull` goes into the store that programs share, which here is a file system of the test's own.
+#[cfg(feature = "registry")]
+#[test]
+fn program_2_an_image_comes_from_a_registry() -> testkit::Result {
+    require!(Root, Overlay, MountNamespace, Program("busybox"), Program("docker-registry"));
+    testkit::alone!();
+    let registry = distribution::Distribution::plain().ok_or("docker-registry(1) is gone")?;
+    let small = Small::busybox(CONFIG)?;
+    let name = format!("{}/debian:12", registry.address);
+    let digest = keelbox::Pusher::new().push(&small.image()?, &name)?;
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+    private_directory("/", nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE)?;
+    std::fs::create_dir_all("/var/lib")?;
+    private_directory("/var/lib", nix::mount::MsFlags::empty())?;
+
+    let image = keelbox::Image::pull(&name)?;
+    let out = Container::from_image(&image).args(["cat", "/etc/passwd"]).output()?;
+    assert!(out.text().starts_with("root:x:0:0"), "{out:?}");
+    assert_eq!(Container::from_image(&image).output()?.text(), "hi from image\n");
+
+    assert_eq!(image.manifest_digest(), &digest);
+    // The same without the network, by the name it has in the store.
+    drop(registry);
+    let store = keelbox::Store::open("/var/lib/keelbox")?;
+    let again = store.get(&name)?;
+    assert_eq!(Container::from_image(&again).output()?.text(), "hi from image\n");
+    let puller = keelbox::Puller::new(&store).client(keelbox::Client::new().retries(0));
+    assert!(puller.pull(&name).is_err(), "the registry is gone");
+    assert!(store.get(&name).is_ok(), "and the image is not");
+    Ok(())
+}
+
+#[cfg(feature = "registry")]
+fn private_directory(path: &str, flags: nix::mount::MsFlags) -> nix::Result<()> {
+    let kind = flags.is_empty().then_some("tmpfs");
+    nix::mount::mount(kind, path, kind, flags, None::<&str>)
+}
+
+/// For the registry above, which [`require!`](keelbox_testkit::require) has found.
+#[cfg(feature = "registry")]
+fn skip(reason: &str) {
+    println!("SKIP: {reason}");
 }
 
 #[test]

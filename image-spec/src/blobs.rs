@@ -32,6 +32,15 @@ impl Extent {
     pub(crate) fn len(&self) -> u64 {
         self.remaining
     }
+
+    /// The same without its first `count` bytes.
+    #[cfg(feature = "registry")]
+    pub(crate) fn after(mut self, count: u64) -> Self {
+        let count = count.min(self.remaining);
+        self.offset += count;
+        self.remaining -= count;
+        self
+    }
 }
 
 impl Read for Extent {

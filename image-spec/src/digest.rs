@@ -126,6 +126,7 @@ fn hex(bytes: &[u8]) -> Box<str> {
 }
 
 /// A running hash of one of the algorithms.
+#[derive(Debug)]
 pub(crate) enum Hasher {
     Sha256(Box<Sha256>),
     Sha512(Box<Sha512>),

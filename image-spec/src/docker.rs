@@ -8,7 +8,6 @@ use crate::digest::Hasher;
 use crate::document::{Descriptor, Manifest};
 use crate::json::{self, Field};
 use crate::{Algorithm, Digest, Error, ErrorKind, ImageConfig, Limits, Result};
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -22,6 +21,8 @@ pub(crate) struct Saved {
     pub(crate) media_type: &'static str,
     pub(crate) manifest: Manifest,
     pub(crate) config: ImageConfig,
+    /// Name of the configuration in the archive.
+    pub(crate) config_path: String,
     /// Names of the layers in the archive, bottom first.
     pub(crate) paths: Vec<String>,
     pub(crate) name: Option<String>,
@@ -59,6 +60,7 @@ pub(crate) fn choose(blobs: &Blobs, name: Option<&str>, limits: &Limits) -> Resu
         media_type: MANIFEST,
         manifest,
         config,
+        config_path: item.config,
         paths: item.layers,
         name: item.tags.into_iter().next(),
     })
@@ -135,14 +137,7 @@ fn layer(blobs: &Blobs, path: &str, diff_id: &Digest) -> Result<Descriptor> {
 }
 
 fn descriptor(media_type: &str, digest: &Digest, size: u64) -> Descriptor {
-    Descriptor {
-        media_type: media_type.to_owned(),
-        digest: digest.to_string(),
-        size,
-        platform: None,
-        annotations: BTreeMap::new(),
-        data: None,
-    }
+    Descriptor::new(media_type, digest, size)
 }
 
 /// Writes a manifest with its fields in a fixed order, so that its digest is the same every time.

@@ -60,6 +60,17 @@ pub(crate) struct Descriptor {
 }
 
 impl Descriptor {
+    pub(crate) fn new(media_type: &str, digest: &Digest, size: u64) -> Self {
+        Self {
+            media_type: media_type.to_owned(),
+            digest: digest.to_string(),
+            size,
+            platform: None,
+            annotations: BTreeMap::new(),
+            data: None,
+        }
+    }
+
     fn parse(field: &Field<'_>) -> Result<Self> {
         let digest = field.require("digest")?;
         let text = digest.text()?;

@@ -24,6 +24,12 @@ pub enum ErrorKind {
     Unsupported,
     /// One of [`Limits`](crate::Limits) was exceeded.
     Limit,
+    /// A registry wants credentials, or others, or does not allow this.
+    Denied,
+    /// A registry could not be reached, or failed, at the last of all tries.
+    Unavailable,
+    /// The caller cancelled it.
+    Cancelled,
     /// Any other answer of the kernel, as its error number.
     Os(i32),
 }
@@ -90,6 +96,15 @@ impl Error {
             _ => ErrorKind::Format,
         };
         Self(Box::new(Inner { kind, message: message.into(), source: Some(source) }))
+    }
+
+    /// An error of this kind whose cause is `source`.
+    #[cfg(feature = "registry")]
+    pub(crate) fn caused(kind: ErrorKind, message: impl Into<String>, source: io::Error) -> Self {
+        match source.downcast::<Self>() {
+            Ok(own) => own,
+            Err(source) => Self(Box::new(Inner { kind, message: message.into(), source: Some(source) })),
+        }
     }
 
     pub(crate) fn os(message: impl Into<String>, errno: Errno) -> Self {

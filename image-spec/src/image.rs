@@ -1,12 +1,15 @@
 //! An opened image: manifest, configuration and layers of one platform.
 //!
 //! Job: the crate's front door, `Image::open`. Everything small is read and verified here; layers are only described, and
-//! verified when they are unpacked. Leaves out pulling, pushing and changing images.
+//! verified when they are unpacked. Leaves out pulling and pushing (`registry`) and changing images.
 
 use crate::blobs::{Blobs, Extent, blob_name};
 use crate::document::Descriptor;
+use crate::layout::Chosen;
+use crate::names::Record;
 use crate::source::Source;
-use crate::{Digest, Error, ImageConfig, Limits, Platform, ProcessSettings, Result, docker, layout};
+use crate::{Digest, Error, ImageConfig, Limits, Platform, ProcessSettings, Result, Store, docker, layout};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,6 +36,8 @@ struct Inner {
     manifest_digest: Digest,
     media_type: String,
     config: ImageConfig,
+    /// Its digest, and where it lies among the blobs.
+    config_blob: (Digest, String),
     layers: Vec<Layer>,
     limits: Limits,
 }
@@ -148,6 +153,19 @@ impl OpenOptions {
 
     fn layout(&self, blobs: Blobs, name: Option<&str>) -> Result<Image> {
         let chosen = layout::choose(&blobs, name, &self.platform, &self.limits)?;
+        self.chosen(blobs, chosen)
+    }
+
+    /// The image that a name of `store` stands for.
+    pub(crate) fn recorded(&self, store: &Store, record: &Record) -> Result<Image> {
+        let blobs = Blobs::open_directory(store.path())?;
+        let descriptor = Descriptor::new(&record.media_type, &record.digest, record.size);
+        let name = Some(record.name.to_string());
+        let chosen = layout::manifest(&blobs, descriptor, name, &self.limits)?;
+        self.chosen(blobs, chosen)
+    }
+
+    fn chosen(&self, blobs: Blobs, chosen: Chosen) -> Result<Image> {
         let place = format!("manifest {} in {}", chosen.digest, blobs.path().display());
         let descriptor = &chosen.manifest.config;
         if crate::document::kind(&descriptor.media_type) != crate::document::Kind::Config {
@@ -179,6 +197,7 @@ impl OpenOptions {
             raw_manifest: chosen.raw,
             manifest_digest: chosen.digest,
             media_type: chosen.media_type,
+            config_blob: (descriptor.digest()?, blob_name(&descriptor.digest()?)),
             config,
             limits: self.limits,
         })))
@@ -196,6 +215,7 @@ impl OpenOptions {
             manifest_digest: Digest::of(&saved.raw),
             raw_manifest: saved.raw,
             media_type: saved.media_type.to_owned(),
+            config_blob: (saved.manifest.config.digest()?, saved.config_path),
             config: saved.config,
             limits: self.limits,
         })))
@@ -224,7 +244,7 @@ impl Image {
     ///
     /// # Errors
     /// `NotFound`, `Ambiguous` (naming what there is), `Format`, `DigestMismatch`, `SizeMismatch`, `Limit`, or
-    /// `Unsupported` for registries, artifacts and compressed archives.
+    /// `Unsupported` for registries (the feature `registry` has `Image::pull`), artifacts and compressed archives.
     pub fn open(source: &str) -> Result<Self> {
         OpenOptions::new().open(source)
     }
@@ -284,6 +304,41 @@ impl Image {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    /// The blobs below the manifest, each once: the configuration, then the layers.
+    pub(crate) fn blobs(&self) -> Vec<(Digest, u64)> {
+        let config = (self.0.config_blob.0.clone(), self.config().raw().len() as u64);
+        let mut blobs = vec![config];
+        for layer in self.layers() {
+            if !blobs.iter().any(|(digest, _)| digest == layer.digest()) {
+                blobs.push((layer.digest().clone(), layer.size()));
+            }
+        }
+        blobs
+    }
+
+    /// A reader for one of the [blobs](Self::blobs).
+    pub(crate) fn open_blob(&self, digest: &Digest) -> Result<Extent> {
+        match self.layers().iter().find(|layer| layer.digest() == digest) {
+            Some(layer) => self.blob(layer),
+            None => self.0.blobs.extent(&self.0.config_blob.1),
+        }
+    }
+
+    /// Hands one of the [blobs](Self::blobs) over, piece by piece.
+    pub(crate) fn copy_blob(&self, digest: &Digest, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        if *digest == self.0.config_blob.0 {
+            return write(self.config().raw());
+        }
+        let mut blob = self.open_blob(digest)?;
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match blob.read(&mut buffer).map_err(|error| Error::io(format!("cannot read blob {digest}"), error))? {
+                0 => return Ok(()),
+                count => write(&buffer[..count])?,
+            }
+        }
     }
 
     /// The bytes of a layer's blob.

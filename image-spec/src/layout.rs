@@ -37,22 +37,19 @@ pub(crate) fn choose(blobs: &Blobs, name: Option<&str>, platform: &Platform, lim
                 let candidates: Vec<_> = index.manifests.iter().filter(|d| is_image(d)).collect();
                 descriptor = by_platform(candidates, platform).map_err(|error| error.within(&what))?.clone();
             }
-            Kind::Manifest => {
-                let raw = blobs.verified(&descriptor, limits.manifest_bytes, "manifest")?;
-                let what = format!("manifest {} in {place}", descriptor.digest);
-                let manifest = Manifest::parse(&raw, &descriptor.media_type, &what)?;
-                return Ok(Chosen {
-                    raw,
-                    digest: descriptor.digest()?,
-                    media_type: descriptor.media_type,
-                    manifest,
-                    name: found_name,
-                });
-            }
+            Kind::Manifest => return manifest(blobs, descriptor, found_name, limits),
             _ => return Err(Error::unsupported(format!("{place}: {:?} is not an image", descriptor.media_type))),
         }
     }
     Err(Error::limit(format!("{place}: indexes within indexes, more than {} deep", limits.index_depth)))
+}
+
+/// Reads the manifest that `descriptor` refers to.
+pub(crate) fn manifest(blobs: &Blobs, descriptor: Descriptor, name: Option<String>, limits: &Limits) -> Result<Chosen> {
+    let raw = blobs.verified(&descriptor, limits.manifest_bytes, "manifest")?;
+    let what = format!("manifest {} in {}", descriptor.digest, blobs.path().display());
+    let manifest = Manifest::parse(&raw, &descriptor.media_type, &what)?;
+    Ok(Chosen { raw, digest: descriptor.digest()?, media_type: descriptor.media_type, manifest, name })
 }
 
 fn check_version(blobs: &Blobs) -> Result<()> {
@@ -66,7 +63,7 @@ fn check_version(blobs: &Blobs) -> Result<()> {
     }
 }
 
-fn is_image(descriptor: &Descriptor) -> bool {
+pub(crate) fn is_image(descriptor: &Descriptor) -> bool {
     matches!(kind(&descriptor.media_type), Kind::Index | Kind::Manifest) && descriptor.is_candidate()
 }
 
@@ -110,7 +107,7 @@ fn named<'a>(manifests: &'a [Descriptor], name: Option<&str>) -> Result<Vec<&'a 
 
 /// The candidate that suits the platform best, the first of equals. One that names no platform suits only if it is alone
 /// among those that do not.
-fn by_platform<'a>(candidates: Vec<&'a Descriptor>, platform: &Platform) -> Result<&'a Descriptor> {
+pub(crate) fn by_platform<'a>(candidates: Vec<&'a Descriptor>, platform: &Platform) -> Result<&'a Descriptor> {
     let ranked =
         candidates.iter().filter_map(|d| Some((d.platform.as_ref().and_then(|image| platform.rank(image))?, d)));
     if let Some((_, best)) = ranked.min_by_key(|(rank, _)| *rank) {

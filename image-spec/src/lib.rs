@@ -1,4 +1,4 @@
-//! OCI images on disk: open, verify, unpack for overlayfs, and turn into the process to run.
+//! OCI images: open on disk, pull from registries, verify, unpack for overlayfs, and turn into the process to run.
 //!
 //! ```no_run
 //! use keelbox_image_spec::{Image, Store};
@@ -16,12 +16,16 @@
 //! The way through the crate is [`Image`] → [`Unpacked`] and [`ProcessSettings`]. An image is untrusted: every size is
 //! bounded ([`Limits`]), every digest verified, every name resolved inside the layer, and nothing of it is executed.
 //!
-//! What it leaves out: registries, pushing, building, garbage collection, and mounting.
+//! The feature `registry` adds registries: `Image::pull` and the module `registry`. It is off by default, since its TLS
+//! compiles C.
+//!
+//! What it leaves out: building, garbage collection, and mounting.
 
 #![forbid(unsafe_code)]
 
 mod blobs;
 mod config;
+mod content;
 mod digest;
 mod docker;
 mod document;
@@ -32,8 +36,12 @@ mod image;
 mod json;
 mod layout;
 mod limits;
+mod names;
 mod platform;
 mod process;
+mod reference;
+#[cfg(feature = "registry")]
+pub mod registry;
 mod source;
 mod store;
 mod tar;
@@ -49,6 +57,7 @@ pub use limits::Limits;
 pub use oci_spec;
 pub use platform::Platform;
 pub use process::{DEFAULT_PATH, ProcessSettings};
+pub use reference::Reference;
 pub use store::Store;
 pub use unpack::note::{Note, NoteKind};
 pub use unpack::{Durability, RootMetadata, UnpackOptions, Unpacked, UnpackedLayer};

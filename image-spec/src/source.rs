@@ -1,7 +1,7 @@
 //! Where an image comes from: the text a caller gives to `Image::open`.
 //!
 //! Job: split a transport, a path and a name, as skopeo and podman write them. Pure, but for asking whether a plain path
-//! exists. Leaves out registries (`docker://`), which come with a feature of their own.
+//! exists. Leaves out registries (`docker://`): pulling is an action of its own.
 
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};

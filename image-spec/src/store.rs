@@ -1,9 +1,10 @@
 //! The directory in which unpacked layers live.
 //!
 //! Job: its shape on disk, its locks, and what makes a layer complete, as the table at [`Store`] says. Everything is done by
-//! descriptor from the root, which only its owner can enter. Leaves out blobs, names and collection of garbage in use,
-//! which have their places reserved. Oldest kernel: any supported one.
+//! descriptor from the root, which only its owner can enter. Leaves out blobs (`content.rs`), names (`names.rs`) and
+//! the collection of garbage. Oldest kernel: any supported one.
 
+use crate::content::Content;
 use crate::done::Done;
 use crate::error::Attempt;
 use crate::json::{self, Field};
@@ -29,6 +30,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// | `layers/KEY/done` | written last; without it the layer does not count |
 /// | `locks/NN` | `flock` of the layers whose digest falls there, held while one is unpacked |
 /// | `trash/` | what is being deleted |
+/// | `blobs/ALGORITHM/HEX` | verified content: manifests, configurations, compressed layers |
+/// | `ingest/*.part` | a download, locked by whoever works on it, kept for a week when it breaks off |
+/// | `refs/NAME` | what a name stands for |
+/// | `oci-layout`, `index.json` | made from `refs/`: other tools read the store as an OCI layout |
 ///
 /// `KEY` is `diffid-HEX` for a layer that means the same whatever lies below it, else `chain-HEX`.
 ///
@@ -45,6 +50,7 @@ pub struct Store(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
+    root: OwnedFd,
     layers: OwnedFd,
     locks: OwnedFd,
     trash: OwnedFd,
@@ -74,16 +80,11 @@ impl Store {
         if stat.st_mode & 0o077 != 0 {
             fchmod(&root, Mode::S_IRWXU).attempt(failed)?;
         }
-        let directory = |name: &str| -> Result<OwnedFd> {
-            match mkdirat(&root, name, Mode::S_IRWXU) {
-                Ok(()) | Err(Errno::EEXIST) => files::open_directory(&root, name.as_bytes()).attempt(failed),
-                Err(errno) => Err(Error::os(failed(), errno)),
-            }
-        };
+        let directory = |name: &str| -> Result<OwnedFd> { crate::content::make(&root, name).attempt(failed) };
         let (layers, locks, trash) = (directory("layers")?, directory("locks")?, directory("trash")?);
         check_version(&root, path)?;
         let path = std::path::absolute(path).attempt(failed)?;
-        Ok(Self(Arc::new(Inner { path, layers, locks, trash })))
+        Ok(Self(Arc::new(Inner { path, root, layers, locks, trash })))
     }
 
     /// Opens the store that programs share by default: `/var/lib/keelbox` for root, `.local/share/keelbox` below `home`
@@ -156,7 +157,19 @@ impl Store {
                 self.discard(name)?;
             }
         }
+        if files::stat(&self.0.root, b"ingest").attempt(|| self.failed("read"))?.is_some() {
+            Content::open(self)?.sweep()?;
+        }
         self.empty_trash()
+    }
+
+    /// Opens a directory of the store, making it if there is none.
+    pub(crate) fn make_directory(&self, name: &str) -> Result<OwnedFd> {
+        crate::content::make(&self.0.root, name).attempt(|| self.failed("write"))
+    }
+
+    pub(crate) fn root(&self) -> &OwnedFd {
+        &self.0.root
     }
 
     /// Takes a name out of `layers/` at once; its files go later.
@@ -181,7 +194,7 @@ impl Store {
         Ok(())
     }
 
-    fn failed(&self, verb: &str) -> String {
+    pub(crate) fn failed(&self, verb: &str) -> String {
         format!("cannot {verb} the store {}", self.path().display())
     }
 
@@ -263,7 +276,7 @@ pub(crate) fn shard(diff_id: &Digest) -> u8 {
 }
 
 /// A name nobody else in this or another process makes at the same time.
-fn unique(prefix: &str) -> String {
+pub(crate) fn unique(prefix: &str) -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_nanos());
     format!("{prefix}{}-{time:x}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))

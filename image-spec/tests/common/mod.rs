@@ -4,6 +4,10 @@
 #![allow(dead_code, missing_docs, unreachable_pub, unused_imports)]
 #![allow(clippy::print_stderr, reason = "a test that does not run says so")]
 
+#[cfg(feature = "registry")]
+pub mod distribution;
+#[cfg(feature = "registry")]
+pub mod scripted;
 pub mod tar;
 
 pub use tar::{Header, Tar};

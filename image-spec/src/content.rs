@@ -1,0 +1,232 @@
+//! The blobs of a store.
+//!
+//! Job: `blobs/` with its verified content, and `ingest/` with what is on its way there: one locked file for each digest,
+//! kept when a download breaks off and taken up by the next. A blob gets its name only when size and digest are right.
+//! Leaves out where bytes come from, and the names of images.
+
+use crate::digest::{Hasher, expect};
+use crate::error::Attempt;
+use crate::store::{Store, unique};
+use crate::{Digest, Error, ErrorKind, Result, files};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
+use nix::unistd::{ftruncate, syncfs};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, SystemTime};
+
+/// How long a partial download that nobody takes up is kept.
+const KEEP_PARTIAL: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The two directories, open.
+#[derive(Debug)]
+pub(crate) struct Content {
+    store: Store,
+    blobs: OwnedFd,
+    ingest: OwnedFd,
+}
+
+impl Content {
+    /// Opens the directories, making them if this store only had layers up to now.
+    pub(crate) fn open(store: &Store) -> Result<Self> {
+        let blobs = store.make_directory("blobs")?;
+        for algorithm in ["sha256", "sha512"] {
+            make(&blobs, algorithm).attempt(|| store.failed("write"))?;
+        }
+        Ok(Self { blobs, ingest: store.make_directory("ingest")?, store: store.clone() })
+    }
+
+    /// Whether a blob of that size is there. What it contains is verified by whoever reads it.
+    pub(crate) fn has(&self, digest: &Digest, size: u64) -> Result<bool> {
+        let stat = files::stat(&self.blobs, path(digest).as_bytes()).attempt(|| self.store.failed("read"))?;
+        Ok(stat
+            .is_some_and(|stat| files::file_type(&stat) == SFlag::S_IFREG && u64::try_from(stat.st_size) == Ok(size)))
+    }
+
+    /// Reads a small blob whose content is right; `None` if there is none, or it is damaged.
+    pub(crate) fn read(&self, digest: &Digest, limit: u64) -> Result<Option<Vec<u8>>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = match openat(&self.blobs, path(digest).as_str(), flags, Mode::empty()) {
+            Err(Errno::ENOENT) => return Ok(None),
+            other => File::from(other.attempt(|| self.store.failed("read"))?),
+        };
+        let mut content = Vec::new();
+        file.take(limit.saturating_add(1)).read_to_end(&mut content).attempt(|| self.store.failed("read"))?;
+        let right = content.len() as u64 <= limit && crate::digest::verify(&content, digest, "blob").is_ok();
+        Ok(right.then_some(content))
+    }
+
+    /// Adds a small document whose digest the caller has computed or checked.
+    pub(crate) fn put(&self, digest: &Digest, content: &[u8]) -> Result<()> {
+        if self.read(digest, content.len() as u64)?.is_some() {
+            return Ok(());
+        }
+        let mut ingest = self.ingest(digest, &|| Ok(()))?;
+        ingest.restart()?;
+        ingest.write(content)?;
+        ingest.commit(content.len() as u64)
+    }
+
+    /// Takes the lock of a blob that is on its way. While another thread or process has it, `waiting` is asked again and
+    /// again and may give up. The caller then looks whether the blob has come.
+    pub(crate) fn ingest(&self, digest: &Digest, waiting: &dyn Fn() -> Result<()>) -> Result<Ingest<'_>> {
+        let name = format!("{}-{}.part", digest.algorithm().name(), digest.hex());
+        let failed = || self.store.failed("write");
+        loop {
+            let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let file = openat(&self.ingest, name.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR).attempt(failed)?;
+            let file = match Flock::lock(File::from(file), FlockArg::LockExclusiveNonblock) {
+                Ok(file) => file,
+                Err((_, Errno::EAGAIN | Errno::EINTR)) => {
+                    waiting()?;
+                    std::thread::sleep(Duration::from_millis(20));
+                    continue;
+                }
+                Err((_, errno)) => return Err(Error::os(failed(), errno)),
+            };
+            // The one who had the lock may have moved the file to its place.
+            let here = files::stat(&self.ingest, name.as_bytes()).attempt(failed)?;
+            let own = fstat(&*file).attempt(failed)?;
+            if here.is_some_and(|stat| stat.st_ino == own.st_ino) {
+                let hasher = Hasher::new(digest.algorithm());
+                return Ok(Ingest { content: self, digest: digest.clone(), name, file, hasher, written: 0 });
+            }
+        }
+    }
+
+    /// Writes everything to the disk.
+    pub(crate) fn sync(&self) -> Result<()> {
+        syncfs(&self.blobs).attempt(|| self.store.failed("sync"))
+    }
+
+    /// Deletes partial downloads that nobody has taken up for a week.
+    pub(crate) fn sweep(&self) -> Result<()> {
+        for name in files::names(self.ingest.as_fd()).attempt(|| self.store.failed("list"))? {
+            let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+            let Ok(file) = openat(&self.ingest, name.as_c_str(), flags, Mode::empty()) else { continue };
+            let Ok(file) = Flock::lock(File::from(file), FlockArg::LockExclusiveNonblock) else { continue };
+            let age = file.metadata().and_then(|metadata| metadata.modified());
+            let age = age.ok().and_then(|time| SystemTime::now().duration_since(time).ok()).unwrap_or_default();
+            if age > KEEP_PARTIAL {
+                let _ = files::unlink(&self.ingest, name.to_bytes());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A blob that is not complete. What was written stays when it is dropped, for whoever comes next.
+#[derive(Debug)]
+pub(crate) struct Ingest<'c> {
+    content: &'c Content,
+    digest: Digest,
+    name: String,
+    file: Flock<File>,
+    hasher: Hasher,
+    written: u64,
+}
+
+impl Ingest<'_> {
+    /// Bytes that are there and hashed.
+    #[cfg(feature = "registry")]
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Hashes what an earlier run has left, and goes on after it. More than `size` bytes cannot be right: they go.
+    #[cfg(feature = "registry")]
+    pub(crate) fn resume(&mut self, size: u64) -> Result<()> {
+        let failed = || self.content.store.failed("read");
+        if self.file.metadata().attempt(failed)?.len() > size {
+            return self.restart();
+        }
+        let mut buffer = vec![0; 256 << 10];
+        self.file.seek(SeekFrom::Start(0)).attempt(failed)?;
+        (self.hasher, self.written) = (Hasher::new(self.digest.algorithm()), 0);
+        loop {
+            match self.file.read(&mut buffer).attempt(failed)? {
+                0 => return Ok(()),
+                count => {
+                    self.hasher.update(&buffer[..count]);
+                    self.written += count as u64;
+                }
+            }
+        }
+    }
+
+    /// Throws away what is there.
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        ftruncate(&*self.file, 0).attempt(|| self.content.store.failed("write"))?;
+        self.file.seek(SeekFrom::Start(0)).attempt(|| self.content.store.failed("write"))?;
+        (self.hasher, self.written) = (Hasher::new(self.digest.algorithm()), 0);
+        Ok(())
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).attempt(|| self.content.store.failed("write"))?;
+        self.hasher.update(bytes);
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Gives the blob its name, if its size and digest are right; otherwise what is there is thrown away.
+    pub(crate) fn commit(mut self, size: u64) -> Result<()> {
+        let what = format!("blob {}", self.digest);
+        if self.written != size {
+            let found = self.written;
+            self.discard();
+            return Err(Error::new(
+                ErrorKind::SizeMismatch,
+                format!("{what} should have {size} bytes but has {found}"),
+            ));
+        }
+        let hasher = std::mem::replace(&mut self.hasher, Hasher::new(self.digest.algorithm()));
+        if let Err(error) = expect(&hasher.finish(), &self.digest, &what) {
+            self.discard();
+            return Err(error);
+        }
+        let failed = || self.content.store.failed("write");
+        fchmod(&*self.file, Mode::S_IRUSR | Mode::S_IRGRP | Mode::S_IROTH).attempt(failed)?;
+        renameat(&self.content.ingest, self.name.as_str(), &self.content.blobs, path(&self.digest).as_str())
+            .attempt(failed)
+    }
+
+    /// Takes the file away again: the blob came from somebody else while this one waited for the lock.
+    pub(crate) fn needless(mut self) {
+        self.discard();
+    }
+
+    fn discard(&mut self) {
+        // Should this fail, the next one to resume finds out by the digest.
+        let _ = files::unlink(&self.content.ingest, self.name.as_bytes());
+    }
+}
+
+/// Where a blob lies below `blobs/`.
+fn path(digest: &Digest) -> String {
+    format!("{}/{}", digest.algorithm().name(), digest.hex())
+}
+
+pub(crate) fn make(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    match mkdirat(parent, name, Mode::S_IRWXU) {
+        Ok(()) | Err(Errno::EEXIST) => files::open_directory(parent, name.as_bytes()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Writes a small file by way of a temporary name in the same directory, so that readers see the old or the new one.
+pub(crate) fn replace(directory: &OwnedFd, name: &str, content: &[u8]) -> std::io::Result<()> {
+    let temporary = unique(".tmp-");
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = openat(directory, temporary.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    let written = File::from(file);
+    let answer = files::write_all(written.as_fd(), content)
+        .and_then(|()| written.sync_all())
+        .and_then(|()| Ok(renameat(directory, temporary.as_str(), directory, name)?));
+    if answer.is_err() {
+        let _ = files::unlink(directory, temporary.as_bytes());
+    }
+    answer
+}
