@@ -24,8 +24,9 @@ use crate::plan::{Filter, Plan, Streams, run};
 use crate::process::Process;
 use crate::profile::Profile;
 use crate::spec::{RootSource, Spec, UserChoice};
-use crate::start::{Start, start};
+use crate::start::{Sockets, Start, start};
 use crate::stdio::Stdio;
+use crate::talk::Decider;
 use crate::template::Template;
 
 /// A container that has been checked and can be run, as often as wanted.
@@ -160,6 +161,7 @@ impl Built {
         plan: Option<&Plan>,
         trees: &[std::os::fd::OwnedFd],
     ) -> Result<(Process, Option<Kept>)> {
+        self.nameless()?;
         let spec = &self.spec;
         let mut kept = self.kept()?;
         let own;
@@ -177,7 +179,8 @@ impl Built {
             trees,
             group: self.group()?,
             time_limit: spec.time_limit,
-            supervision: spec.supervision.as_ref(),
+            decider: spec.supervision.as_ref().map_or(Decider::Nobody, Decider::Here),
+            sockets: Sockets { console: spec.console_socket.as_deref(), pidfd: spec.pidfd_socket.as_deref() },
             detached: spec.detached,
             inside: self.inside(),
         })?;
@@ -185,6 +188,28 @@ impl Built {
             process.life.layer = kept.take();
         }
         Ok((process, kept))
+    }
+
+    /// Whether it can do without a name. Hooks and agents are told one; and if this program is killed, nobody else would know that
+    /// there is a poststop hook to be run.
+    pub(crate) fn nameless(&self) -> Result<()> {
+        let hooked = self.spec.oci.hooks().as_ref().is_some_and(|hooks| !crate::hooks::is_empty(hooks));
+        let needs = [(hooked, "hooks need"), (self.agent_path().is_some(), "linux.seccomp.listenerPath needs")];
+        match needs.into_iter().find(|(needed, _)| *needed) {
+            Some((_, what)) => {
+                let why = format!("cannot run the container: {what} a container with a name");
+                Err(Error::new(ErrorKind::Unsupported, why).with_hint("create() it"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The socket of the program that decides about system calls, if any of them are to be decided about.
+    pub(crate) fn agent_path(&self) -> Option<&Path> {
+        let listens = self.filter.as_ref().is_some_and(Filter::listens);
+        let seccomp = self.spec.oci.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+        let path = seccomp.and_then(|seccomp| seccomp.listener_path().as_deref());
+        path.filter(|path| listens && !path.as_os_str().is_empty())
     }
 
     fn kept(&self) -> Result<Option<Kept>> {

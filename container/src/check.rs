@@ -10,6 +10,7 @@ use oci_spec::runtime as oci;
 use crate::error::{Error, ErrorKind, Result};
 use crate::profile::Profile;
 use crate::spec::{RootSource, Spec};
+use crate::terminal::Terminal;
 
 fn invalid(why: impl Into<String>) -> Error {
     Error::new(ErrorKind::Invalid, why)
@@ -19,10 +20,15 @@ fn invalid(why: impl Into<String>) -> Error {
 pub(crate) fn complete(spec: &Spec) -> Result<()> {
     let empty = oci::Process::default();
     let process = spec.oci.process().as_ref().unwrap_or(&empty);
-    if process.args().as_ref().is_none_or(Vec::is_empty) {
+    // A bundle may have no program: it can be created, and is not to be started.
+    let idle = spec.profile == Profile::Exact && spec.oci.process().is_none();
+    if !idle && process.args().as_ref().is_none_or(Vec::is_empty) {
         return Err(invalid("no program is named to run").with_hint("name one with args()"));
     }
-    program(process)?;
+    if !idle {
+        program(process)?;
+    }
+    console(spec.console_socket.as_deref(), spec.terminal)?;
     texts(spec)?;
     mounts(spec)
 }
@@ -33,6 +39,14 @@ pub(crate) fn program(process: &oci::Process) -> Result<()> {
         return Err(invalid(format!("the working directory {} is not absolute", process.cwd().display())));
     }
     path("the working directory", process.cwd())
+}
+
+/// A socket for a terminal that there is not would wait for ever.
+pub(crate) fn console(socket: Option<&Path>, terminal: Option<Terminal>) -> Result<()> {
+    match (socket, terminal) {
+        (Some(_), None) => Err(invalid("there is a socket for a terminal, but no terminal")),
+        _ => Ok(()),
+    }
 }
 
 /// A variable's name. What comes after the first `=` would be taken for its value.
@@ -70,6 +84,9 @@ fn texts(spec: &Spec) -> Result<()> {
     spec.files.iter().try_for_each(|file| path("the path of a file", &file.path))?;
     spec.masked.iter().try_for_each(|masked| text("a masked path", masked))?;
     spec.joined.iter().try_for_each(|(_, joined)| path("the path of a namespace", joined))?;
+    for hook in spec.oci.hooks().iter().flat_map(crate::hooks::all) {
+        crate::hooks::check(hook).map_err(|why| invalid(format!("the hook {}: {why}", hook.path().display())))?;
+    }
     let Some(linux) = spec.oci.linux() else { return Ok(()) };
     let paths = linux.masked_paths().iter().chain(linux.readonly_paths()).flatten();
     paths.into_iter().try_for_each(|each| text("a masked or read-only path", each))?;

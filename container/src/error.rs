@@ -28,6 +28,8 @@ pub enum ErrorKind {
     State,
     /// There is a container of this name already.
     Exists,
+    /// A hook failed.
+    Hook,
     /// Any other answer of the kernel, as its error number.
     Os(i32),
     /// Anything else.

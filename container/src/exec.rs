@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::ops::Deref;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use keelbox_cgroups::Group;
-use keelbox_launch::{Slot, Step};
+use keelbox_launch::{Slot, Step, list};
 use keelbox_namespaces::NamespaceSet;
 use oci_spec::runtime as oci;
 
@@ -17,12 +18,14 @@ use crate::control_group::cannot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exit::ExitStatus;
 use crate::further::Further;
+use crate::handover::Agent;
 use crate::host::Host;
 use crate::output::{Output, collect};
 use crate::plan::{Filter, Plan, Program, Streams, first_steps, last_steps, terminal_steps};
 use crate::process::Process;
-use crate::start::{Start, start};
+use crate::start::{Sockets, Start, start};
 use crate::stdio::{Stdio, stream_setters};
+use crate::talk::Decider;
 use crate::terminal::Terminal;
 
 /// What a further program in a container needs to know of it.
@@ -42,6 +45,8 @@ pub(crate) struct Site<'p> {
     pub(crate) pid: u32,
     pub(crate) group: Option<Held<'p>>,
     pub(crate) inside: Cow<'p, Inside>,
+    /// Who decides about system calls, if another program does.
+    pub(crate) agent: Option<Agent>,
 }
 
 /// A control group that somebody else holds, or that was opened for this.
@@ -71,7 +76,12 @@ pub struct Exec<'p> {
     process: oci::Process,
     user: Option<String>,
     stdio: [Option<Stdio>; 3],
+    descriptors: Vec<Stdio>,
     terminal: Option<Terminal>,
+    console_socket: Option<PathBuf>,
+    pidfd_socket: Option<PathBuf>,
+    /// The file that is executed, where the first argument does not name it.
+    file: Option<PathBuf>,
     time_limit: Option<Duration>,
 }
 
@@ -79,7 +89,18 @@ impl<'p> Exec<'p> {
     pub(crate) fn new(site: Result<Site<'p>>, args: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let mut process = site.as_ref().map_or_else(|_| oci::Process::default(), |site| site.inside.process.clone());
         process.set_args(Some(args.into_iter().map(Into::into).collect()));
-        Self { site, process, user: None, stdio: [None, None, None], terminal: None, time_limit: None }
+        Self {
+            site,
+            process,
+            user: None,
+            stdio: [None, None, None],
+            descriptors: Vec::new(),
+            terminal: None,
+            console_socket: None,
+            pidfd_socket: None,
+            file: None,
+            time_limit: None,
+        }
     }
 
     /// One more variable of the environment. Default: the container's.
@@ -109,6 +130,30 @@ impl<'p> Exec<'p> {
     /// Gives the program a terminal of this size. Default: none.
     pub fn terminal(mut self, terminal: Terminal) -> Self {
         self.terminal = Some(terminal);
+        self
+    }
+
+    /// A descriptor that the program gets, as in [`Container::descriptor`](crate::Container::descriptor). Default: none.
+    pub fn descriptor(mut self, descriptor: impl Into<Stdio>) -> Self {
+        self.descriptors.push(descriptor.into());
+        self
+    }
+
+    /// Gives the terminal to another program, as in [`Container::console_socket`](crate::Container::console_socket).
+    pub fn console_socket(mut self, socket: impl Into<PathBuf>) -> Self {
+        self.console_socket = Some(socket.into());
+        self
+    }
+
+    /// Gives a pidfd to another program, as in [`Container::pidfd_socket`](crate::Container::pidfd_socket).
+    pub fn pidfd_socket(mut self, socket: impl Into<PathBuf>) -> Self {
+        self.pidfd_socket = Some(socket.into());
+        self
+    }
+
+    /// As hooks are executed: this very process, by the path of its file.
+    pub(crate) fn program(mut self, file: PathBuf, process: oci::Process) -> Self {
+        (self.file, self.process) = (Some(file), process);
         self
     }
 
@@ -150,25 +195,32 @@ impl<'p> Exec<'p> {
     }
 
     fn start(self, stdio: [Stdio; 3]) -> Result<Process> {
-        let Self { site, mut process, user, terminal, time_limit, .. } = self;
+        let Self { site, mut process, user, descriptors, terminal, time_limit, .. } = self;
+        let (console, pidfd) = (self.console_socket.as_deref(), self.pidfd_socket.as_deref());
         let site = site?;
+        check::console(console, terminal)?;
         check::program(&process)?;
         awake(&site)?;
         if let Some(user) = &user {
             crate::user::resolve_in(site.pid, user, &mut process)?;
         }
         let entrance = Entrance::of(&site)?;
-        let plan = plan(&site, &process, terminal, &Streams::of(&stdio, 0), &entrance)?;
+        let streams = Streams::of(&stdio, descriptors.len());
+        let mut plan = plan(&site, &process, terminal, &streams, &entrance)?;
+        if let (Some(file), Some(Step::Exec { paths, .. })) = (&self.file, plan.steps.last_mut()) {
+            *paths = list([file]);
+        }
         let opened = entrance.into_descriptors();
         let inside = site.inside.into_owned();
         let mut process = start(Start {
             plan: &plan,
             stdio,
-            descriptors: &[],
+            descriptors: &descriptors,
             trees: &opened,
             group: None,
             time_limit,
-            supervision: None,
+            decider: site.agent.as_ref().map_or(Decider::Nobody, Decider::Agent),
+            sockets: Sockets { console, pidfd },
             detached: false,
             inside,
         })?;
@@ -221,7 +273,7 @@ fn plan(
     steps.extend(last_steps(&program, &inside.host)?);
     let namespaces = keelbox_namespaces::Selection::new(&inside.host.caller).plan(container);
     let namespaces = namespaces.map_err(crate::plan::namespaces_refused)?;
-    Ok(Plan { namespaces, limits: keelbox_cgroups::Limits::new(), grouped: false, steps, reserve: 3 })
+    Ok(Plan { namespaces, limits: keelbox_cgroups::Limits::new(), grouped: false, steps, reserve: streams.reserve() })
 }
 
 /// What a process needs to get into a container and its control group.

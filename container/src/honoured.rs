@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Refuses a specification that asks for what is not there yet.
 pub(crate) fn honoured(spec: &oci::Spec) -> Result<()> {
-    let asked = [hooks(spec), process(spec), linux(spec)].into_iter().flatten().next();
+    let asked = [process(spec), linux(spec)].into_iter().flatten().next();
     match asked {
         Some(what) => Err(Error::new(ErrorKind::Unsupported, format!("cannot honour {what}: it is not supported yet"))),
         None => Ok(()),
@@ -15,20 +15,6 @@ pub(crate) fn honoured(spec: &oci::Spec) -> Result<()> {
 
 fn named(text: Option<&String>) -> bool {
     text.is_some_and(|text| !text.is_empty())
-}
-
-#[allow(deprecated, reason = "bundles still have prestart hooks")]
-fn hooks(spec: &oci::Spec) -> Option<&'static str> {
-    let hooks = spec.hooks().as_ref()?;
-    let kinds = [
-        hooks.prestart(),
-        hooks.create_runtime(),
-        hooks.create_container(),
-        hooks.start_container(),
-        hooks.poststart(),
-        hooks.poststop(),
-    ];
-    kinds.into_iter().flatten().any(|list| !list.is_empty()).then_some("hooks")
 }
 
 fn process(spec: &oci::Spec) -> Option<&'static str> {

@@ -11,7 +11,7 @@ use keelbox_launch::{OwnedStep, Started};
 
 use crate::control_group::ControlGroup;
 use crate::error::Result;
-use crate::start::{Received, abandon};
+use crate::talk::{Received, abandon};
 
 /// A container that waits for its start.
 #[derive(Debug)]
@@ -26,7 +26,8 @@ pub(crate) struct Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         if let Some(started) = self.started.take() {
-            abandon(&started, &self.received, self.group.take());
+            abandon(&started, &self.received);
+            let _ended = self.group.take().map(ControlGroup::end);
         }
     }
 }

@@ -263,7 +263,7 @@ impl Life {
             return Err(Error::new(ErrorKind::State, "cannot execute in the container: it has ended"));
         }
         let group = self.group.as_ref().map(|group| Held::Lent(group.group()));
-        Ok(Site { pidfd: self.pidfd.as_fd(), pid: self.pid, group, inside: Cow::Borrowed(&self.inside) })
+        Ok(Site { pidfd: self.pidfd.as_fd(), pid: self.pid, group, inside: Cow::Borrowed(&self.inside), agent: None })
     }
 
     pub(crate) fn kill(&mut self) -> Result<()> {

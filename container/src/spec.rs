@@ -86,6 +86,10 @@ pub(crate) struct Spec {
     pub(crate) files: Vec<Injected>,
     pub(crate) stdio: [Option<Stdio>; 3],
     pub(crate) terminal: Option<Terminal>,
+    /// The socket of a program that gets the terminal.
+    pub(crate) console_socket: Option<PathBuf>,
+    /// The socket of a program that gets a pidfd.
+    pub(crate) pidfd_socket: Option<PathBuf>,
     pub(crate) time_limit: Option<Duration>,
     pub(crate) supervision: Option<Supervision>,
     /// Whether the container outlives the program that started it.

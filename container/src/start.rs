@@ -1,21 +1,22 @@
-//! From a plan to a running process: opens what the plan needs, launches, talks with the stage until the program runs.
+//! From a plan to a running process: opens what the plan needs, launches, gives the handle of what runs then.
+//!
+//! Leaves out the talk with the stage, see `talk.rs`. Oldest kernel: 5.10.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use keelbox_launch::{Event, Launch, OwnedStep, Started, Step, Wait};
-use keelbox_namespaces::{Attempt, Refusal};
+use keelbox_launch::Started;
 
 use crate::control_group::ControlGroup;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::Inside;
 use crate::feeder::Feeder;
-use crate::notify::{Supervision, Supervisor};
+use crate::handover;
 use crate::plan::Plan;
-use crate::plan::namespaces_refused;
 use crate::process::{Life, Process};
 use crate::stdio::{Descriptor, Stdio};
-use crate::terminal::Tty;
+use crate::talk::{Cradle, Decider, Nobody, Received, Talk, Until, launch};
 
 /// What a start needs beside its plan.
 pub(crate) struct Start<'a> {
@@ -26,9 +27,19 @@ pub(crate) struct Start<'a> {
     pub(crate) trees: &'a [OwnedFd],
     pub(crate) group: Option<ControlGroup>,
     pub(crate) time_limit: Option<Duration>,
-    pub(crate) supervision: Option<&'a Supervision>,
+    pub(crate) decider: Decider<'a>,
+    pub(crate) sockets: Sockets<'a>,
     pub(crate) detached: bool,
     pub(crate) inside: Inside,
+}
+
+/// Sockets of other programs that get something of a start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sockets<'a> {
+    /// Gets the master of the terminal.
+    pub(crate) console: Option<&'a Path>,
+    /// Gets a pidfd of the program.
+    pub(crate) pidfd: Option<&'a Path>,
 }
 
 /// The program's and our own ends of its standard streams.
@@ -54,14 +65,6 @@ impl Streams {
     }
 }
 
-/// What the stage sent on the way.
-#[derive(Debug, Default)]
-pub(crate) struct Received {
-    terminal: Option<Tty>,
-    pub(crate) forked: Option<(OwnedFd, u32)>,
-    supervisor: Option<Supervisor>,
-}
-
 /// Starts the program of a plan.
 pub(crate) fn start(mut start: Start<'_>) -> Result<Process> {
     let begun = Instant::now();
@@ -71,52 +74,18 @@ pub(crate) fn start(mut start: Start<'_>) -> Result<Process> {
         plan: start.plan,
         done: &[],
         steps: &start.plan.steps,
-        supervision: start.supervision,
+        decider: start.decider,
+        console: start.sockets.console,
         until: Until::Running,
     };
-    let started = launch(&talk, &streams.theirs, start.trees, &mut start.group, &mut received)?;
-    finish(started, start, streams, received, begun)
-}
-
-/// Launches the stage and talks with it. Nothing is left behind if that fails.
-pub(crate) fn launch(
-    talk: &Talk<'_>,
-    theirs: &[Descriptor],
-    trees: &[OwnedFd],
-    group: &mut Option<ControlGroup>,
-    received: &mut Received,
-) -> Result<Started> {
-    let plan = talk.plan;
-    let joins = plan.namespaces.open().map_err(namespaces_refused)?;
-    let seat = group.as_mut().and_then(ControlGroup::take_seat);
-    let descriptors = theirs.iter().map(AsFd::as_fd).chain(joins.iter().chain(trees).map(AsFd::as_fd));
-    let descriptors: Vec<BorrowedFd<'_>> = descriptors.collect();
-    let launched = Launch::new(talk.steps)
-        .descriptors(descriptors)
-        .namespaces(plan.namespaces.clone_flags())
-        .cgroup(group.as_ref().and_then(ControlGroup::directory))
-        .reserve(plan.reserve)
-        .seat(seat)
-        .start();
-    let mut started = launched.map_err(|error| clone_error(error, plan))?;
-    match talk.listen(&mut started, received) {
-        Ok(()) => Ok(started),
+    let cradle = Cradle::of(&mut start.group);
+    match launch(&talk, &streams.theirs, start.trees, cradle, &mut received, &mut Nobody) {
+        Ok(started) => finish(started, start, streams, received, begun),
         Err(error) => {
-            abandon(&started, received, group.take());
+            let _ended = start.group.map(ControlGroup::end);
             Err(error)
         }
     }
-}
-
-/// Ends what was started and reaps it.
-pub(crate) fn abandon(started: &Started, received: &Received, group: Option<ControlGroup>) {
-    // Of a further program both have to go: a zombie in a pid namespace would keep its container from ever ending.
-    let forked = received.forked.as_ref().map(|(pidfd, _)| pidfd);
-    for pidfd in [Some(&started.pidfd), forked].into_iter().flatten() {
-        let _killed = keelbox_launch::sys::send_signal(pidfd.as_fd(), 9);
-        let _reaped = keelbox_launch::sys::wait(pidfd);
-    }
-    let _ended = group.map(ControlGroup::end);
 }
 
 /// The handle of a program that runs.
@@ -124,17 +93,10 @@ pub(crate) fn finish(
     started: Started,
     start: Start<'_>,
     streams: Streams,
-    received: Received,
+    mut received: Received,
     begun: Instant,
 ) -> Result<Process> {
-    let (pidfd, pid) = match received.forked {
-        Some((pidfd, pid)) => {
-            // The stage that cloned once more has ended; only the program is left to wait for.
-            let _reaped = keelbox_launch::sys::wait(&started.pidfd);
-            (pidfd, pid)
-        }
-        None => (started.pidfd, started.pid),
-    };
+    let (pidfd, pid) = received.survivor(started);
     let mut life = Life {
         pidfd,
         pid,
@@ -151,90 +113,19 @@ pub(crate) fn finish(
         supervisor: received.supervisor,
         further: None,
     };
+    if let Some(socket) = start.sockets.pidfd
+        && let Err(error) = handover::pidfd(socket, life.pidfd.as_fd(), pid)
+    {
+        // The program goes with its handle.
+        life.detached = false;
+        return Err(error);
+    }
     let stdin = match (start.stdio[0].bytes(), streams.stdin) {
         (Some(bytes), Some(pipe)) => {
-            // Whoever fails from here on takes the program along.
             life.feeder = Some(Feeder::start(bytes, pipe)?);
             None
         }
         (_, pipe) => pipe,
     };
     Ok(Process { stdin, stdout: streams.stdout, stderr: streams.stderr, life })
-}
-
-/// How far to talk with the stage.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Until {
-    /// Until the program runs.
-    Running,
-    /// Until the stage waits for its start.
-    Barrier,
-}
-
-/// What is needed to talk with a stage about its steps.
-pub(crate) struct Talk<'a> {
-    pub(crate) plan: &'a Plan,
-    /// What the stage was sent before; it counts on from there.
-    pub(crate) done: &'a [OwnedStep],
-    pub(crate) steps: &'a [OwnedStep],
-    pub(crate) supervision: Option<&'a Supervision>,
-    pub(crate) until: Until,
-}
-
-impl Talk<'_> {
-    /// Answers the stage until it is where it should be.
-    pub(crate) fn listen(&self, started: &mut Started, received: &mut Received) -> Result<()> {
-        let lost = |error| Error::os("cannot talk to the stage", error);
-        loop {
-            match started.control.event(None).map_err(lost)? {
-                Event::Running if self.until == Until::Barrier => {
-                    return Err(Error::new(ErrorKind::State, "the stage ended before its start"));
-                }
-                Event::Running => return Ok(()),
-                Event::Failed(failure) => {
-                    return Err(crate::plan::step_error(&[self.done, self.steps].concat(), failure));
-                }
-                Event::Waiting(Wait::Start) if self.until == Until::Barrier => return Ok(()),
-                Event::Waiting(what) => {
-                    if what == Wait::Maps {
-                        write_maps(started.pid, self.plan)?;
-                    }
-                    started.control.proceed(&[], &[], self.plan.reserve).map_err(lost)?;
-                }
-                Event::Forked { pidfd, pid } => received.forked = Some((pidfd, pid)),
-                Event::Descriptor { step, descriptor } => self.keep(step, descriptor, received)?,
-                _ => {}
-            }
-        }
-    }
-
-    /// A listener that nobody supervises is closed at once: what it would have been asked is answered with `ENOSYS`.
-    fn keep(&self, step: u32, descriptor: OwnedFd, received: &mut Received) -> Result<()> {
-        match (self.done.iter().chain(self.steps).nth(step as usize), self.supervision) {
-            (Some(Step::Terminal { .. }), _) => received.terminal = Some(Tty::new(descriptor)),
-            (_, Some(supervision)) => received.supervisor = Some(crate::filter::supervise(descriptor, supervision)?),
-            (_, None) => drop(descriptor),
-        }
-        Ok(())
-    }
-}
-
-pub(crate) fn write_maps(pid: u32, plan: &Plan) -> Result<()> {
-    let Some((maps, method)) = plan.namespaces.maps_to_write() else { return Ok(()) };
-    keelbox_namespaces::write(pid, maps, method)
-        .map_err(|error| Error::from_part(ErrorKind::PermissionDenied, "cannot write the id maps", error))
-}
-
-/// Why the clone was refused: often a setting of the machine, which the namespaces crate knows to name.
-pub(crate) fn clone_error(error: std::io::Error, plan: &Plan) -> Error {
-    let kinds = keelbox_namespaces::NamespaceSet::from_flags(plan.namespaces.clone_flags() as u32);
-    let number = error.raw_os_error();
-    let error = Error::os("cannot clone into new namespaces", error);
-    match number {
-        // Which setting of the machine forbids it; for other error numbers the kernel's word is all there is.
-        Some(number @ (1 | 22 | 28 | 87)) if !kinds.is_empty() => {
-            error.with_hint(Refusal::explain(Attempt::Create(kinds), number).to_string())
-        }
-        _ => error,
-    }
 }

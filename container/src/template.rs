@@ -12,14 +12,17 @@ use oci_spec::runtime as oci;
 
 use crate::builder::{IntoArguments, captured, inherited};
 use crate::built::Built;
+use crate::control_group::ControlGroup;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exit::ExitStatus;
 use crate::output::{Output, collect};
 use crate::plan::{Plan, Streams, root_plan, run_with};
 use crate::pool::{Pool, Waiting};
 use crate::process::Process;
-use crate::start::{Received, Start, Talk, Until, abandon, finish, launch};
+use crate::spec::Spec;
+use crate::start::{Sockets, Start, finish};
 use crate::stdio::{Stdio, stream_setters};
+use crate::talk::{Cradle, Decider, Nobody, Received, Talk, Until, abandon, launch};
 
 /// A container prepared once, to be run often and side by side.
 ///
@@ -64,6 +67,7 @@ const NOTHING: Held = Held { dev: Slot::NONE, mask_file: Slot::NONE, mask_direct
 
 impl Template {
     pub(crate) fn new(built: Built) -> Result<Self> {
+        built.nameless()?;
         let (trees, held) = prepare(&built)?.unwrap_or((Vec::new(), NOTHING));
         let core = Arc::new(Core { built, trees, held, plans: Mutex::default() });
         Ok(Self(Arc::new(Inner { core, pool: Mutex::new(Pooling::Off { runs: 0 }) })))
@@ -128,10 +132,18 @@ impl Core {
             plan: &plan,
             done: &[],
             steps: &steps,
-            supervision: spec.supervision.as_ref(),
-            until: Until::Barrier,
+            decider: decider(spec),
+            console: None,
+            until: Until::Waiting(Wait::Start),
         };
-        let started = launch(&talk, &[], &self.trees, &mut group, &mut received)?;
+        let launched = launch(&talk, &[], &self.trees, Cradle::of(&mut group), &mut received, &mut Nobody);
+        let started = match launched {
+            Ok(started) => started,
+            Err(error) => {
+                let _ended = group.map(ControlGroup::end);
+                return Err(error);
+            }
+        };
         Ok(Waiting { started: Some(started), group, received, steps })
     }
 
@@ -156,14 +168,16 @@ impl Core {
         }
         let theirs: Vec<_> = opened.theirs.iter().map(AsFd::as_fd).collect();
         if started.control.proceed(&steps, &theirs, named.reserve()).is_err() {
-            abandon(&started, &received, group.take());
+            abandon(&started, &received);
+            let _ended = group.take().map(ControlGroup::end);
             return Ok(None);
         }
         drop(theirs);
-        let supervision = spec.supervision.as_ref();
-        let talk = Talk { plan: &plan, done: &waiting.steps, steps: &steps, supervision, until: Until::Running };
-        if let Err(error) = talk.listen(&mut started, &mut received) {
-            abandon(&started, &received, group.take());
+        let (decider, console, until) = (decider(spec), None, Until::Running);
+        let talk = Talk { plan: &plan, done: &waiting.steps, steps: &steps, decider, console, until };
+        if let Err(error) = talk.listen(&mut started, &mut received, &mut Nobody) {
+            abandon(&started, &received);
+            let _ended = group.take().map(ControlGroup::end);
             return Err(error);
         }
         let start = Start {
@@ -173,7 +187,8 @@ impl Core {
             trees: &[],
             group,
             time_limit: spec.time_limit,
-            supervision: None,
+            decider: Decider::Nobody,
+            sockets: Sockets { console: None, pidfd: spec.pidfd_socket.as_deref() },
             detached: false,
             inside: self.built.inside(),
         };
@@ -197,6 +212,11 @@ impl Core {
         plans.insert(*streams, Arc::clone(&plan));
         Ok(plan)
     }
+}
+
+/// Who decides about the system calls of a container that this program runs.
+fn decider(spec: &Spec) -> Decider<'_> {
+    spec.supervision.as_ref().map_or(Decider::Nobody, Decider::Here)
 }
 
 /// Makes the trees that runs share. Nothing where the kernel or the caller's privilege does not allow it: runs are whole then.

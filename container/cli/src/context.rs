@@ -33,6 +33,13 @@ impl<'l> Context<'l> {
         Ok(Self { runtime: runtime(global.path("root")), log, manager: manager(global)? })
     }
 
+    /// Tells what went wrong with a container without making a command fail.
+    pub(crate) fn warn(&self, handle: &Handle) {
+        for warning in handle.warnings() {
+            self.log.warn(&Failure::from(warning).to_string());
+        }
+    }
+
     /// Opens a container. The words are those by which engines know that there is none.
     pub(crate) fn open(&self, id: &str) -> Result<Handle, Failure> {
         self.runtime.open(id).map_err(|error| match error.kind() {

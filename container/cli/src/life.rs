@@ -54,10 +54,18 @@ pub(crate) fn kill(context: &Context<'_>, mut given: Given) -> Outcome {
 pub(crate) fn delete(context: &Context<'_>, mut given: Given) -> Outcome {
     let id = given.id()?;
     if !given.has("force") {
-        context.open(&id)?.delete()?;
+        let handle = context.open(&id)?;
+        let deleted = handle.delete();
+        context.warn(&handle);
+        deleted?;
         return Ok(0);
     }
-    match context.runtime.open(&id).and_then(|handle: Handle| handle.delete_force()) {
+    let by_force = |handle: Handle| {
+        let deleted = handle.delete_force();
+        context.warn(&handle);
+        deleted
+    };
+    match context.runtime.open(&id).and_then(by_force) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
         other => other.map(|()| 0).map_err(Failure::from),
     }

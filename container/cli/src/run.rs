@@ -27,6 +27,7 @@ pub(crate) fn run(context: &Context<'_>, given: Given) -> Outcome {
     }
     // What went wrong first is told first; by force, since others of its processes may outlive the first one.
     let deleted = handle.delete_force();
+    context.warn(&handle);
     let status = end?;
     deleted?;
     Ok(status)

@@ -96,7 +96,9 @@ pub(crate) fn receive(socket: &OwnedFd, patience: Option<Duration>) -> io::Resul
 }
 
 fn awaited(value: i32) -> Option<Wait> {
-    [Wait::Maps, Wait::Parent, Wait::Start, Wait::Connection].into_iter().find(|wait| *wait as i32 == value)
+    [Wait::Maps, Wait::Parent, Wait::Start, Wait::Connection, Wait::Hooks]
+        .into_iter()
+        .find(|wait| *wait as i32 == value)
 }
 
 pub(crate) fn await_readable(socket: &OwnedFd, patience: Duration) -> io::Result<()> {

@@ -183,6 +183,7 @@ fn awaited(what: Wait) -> &'static str {
         Wait::Parent => "wait for the cloning thread to end",
         Wait::Start => "wait for the start",
         Wait::Connection => "wait for a connection that says start",
+        Wait::Hooks => "wait for the hooks",
     }
 }
 

@@ -38,6 +38,7 @@ pub use joined::joined_command;
 pub use launch::{Control, Event, Failure, Launch, Started};
 pub use launcher::Seat;
 pub use owned::{Owned, OwnedStep, list, text};
+pub use parcel::sealed_file;
 pub use perform::{perform, prepare};
 pub use stage::size as stage_size;
 pub use step::{Create, Form, MapFile, Slot, Step, Wait};

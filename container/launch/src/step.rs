@@ -48,6 +48,8 @@ pub enum Wait {
     Start = 3,
     /// Like `Start`, but the word comes over a connection to the listening socket in the named slot.
     Connection = 4,
+    /// Others have done what they do with a container that is made but not closed yet.
+    Hooks = 5,
 }
 
 /// What is made at a mount target that does not exist.
@@ -86,7 +88,7 @@ macro_rules! codes {
         }
     )*};
 }
-codes! { Wait: Maps Parent Start Connection; Create: Nothing Directory File; MapFile: Groups Users GroupIds; }
+codes! { Wait: Maps Parent Start Connection Hooks; Create: Nothing Directory File; MapFile: Groups Users GroupIds; }
 
 impl Encode for Slot {
     fn encode(&self, sink: &mut impl Sink) {
@@ -498,7 +500,8 @@ steps! {
         paths: F::Bytes,
         /// The arguments, NUL-terminated each.
         arguments: F::Bytes,
-        /// The environment, NUL-terminated each.
+        /// The environment, NUL-terminated each. An empty `LISTEN_PID` gets the process id (sd_listen_fds(3)), which nobody
+        /// else knows beforehand.
         environment: F::Bytes,
     }
 }

@@ -70,6 +70,8 @@ impl Container {
             files: Vec::new(),
             stdio: [None, None, None],
             terminal: None,
+            console_socket: None,
+            pidfd_socket: None,
             time_limit: None,
             supervision: None,
             detached: false,

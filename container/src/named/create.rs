@@ -1,20 +1,23 @@
 //! Makes a container up to the barrier, so that a crash at any moment leaves nothing that could not be found and removed.
 //!
 //! The order is: its directory, what is about to be made (the intent), the control group, the process, the process written down,
-//! and only then the word that lets it wait for its start: a container that nobody has written down ends by itself.
-//! Leaves out hooks. Oldest kernel: 5.10.
+//! the hooks, and only then the word that lets it wait for its start: a container that nobody has written down ends by itself.
+//! Oldest kernel: 5.10.
 
+use std::borrow::Cow;
 use std::fs::{self, Permissions};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use keelbox_cgroups::Group;
-use keelbox_launch::{Event, Launch, Seat, Slot, Started, Step, Wait};
+use keelbox_launch::{Seat, Slot, Wait};
 use keelbox_mounts::SlotAllocator;
-use keelbox_runtime_spec::ContainerId;
+use keelbox_runtime_spec::{ContainerId, Status};
+use oci_spec::runtime as oci;
 
 use super::handle::Handle;
+use super::hooks::{Outlook, Scene, is_special};
 use super::identity::Identity;
 use super::record::{Barrier, Phase, Record};
 use super::root::{Place, Root};
@@ -22,9 +25,13 @@ use super::{barrier, group, remove};
 use crate::built::Built;
 use crate::control_group::cannot;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{Plan, namespaces_refused, run_with};
-use crate::start::{clone_error, write_maps};
+use crate::exec::{Exec, Held, Inside, Site};
+use crate::handover;
+use crate::hooks::{self, HookPoint};
+use crate::plan::{Filter, Plan, run_with};
+use crate::spec::RootSource;
 use crate::stdio::Stdio;
+use crate::talk::{Cradle, Decider, Received, Talk, Until, Witness, launch};
 use crate::terminal::Tty;
 
 /// Creates the container `id` below `root`.
@@ -33,16 +40,10 @@ pub(crate) fn create(built: &Built, root: &Path, id: ContainerId) -> Result<Hand
     let place = Place::make(Root::make(root)?, id)?;
     let attempt = format!("cannot create container {}", place.id());
     let _lock = place.lock(&attempt)?;
-    let mut making = Making { built, place: &place, record: None, group: None, launched: None, terminal: None };
+    let mut making = Making { built, place: &place, record: None, group: None, outlook: None };
     match making.make(&stdio) {
-        Ok(()) => {
-            let Making { launched, terminal, .. } = making;
-            Ok(Handle::new(place, launched.map(|(pidfd, _)| pidfd), terminal))
-        }
-        Err(error) => {
-            making.undo();
-            Err(error)
-        }
+        Ok((process, terminal)) => Ok(Handle::new(place, Some(process), terminal)),
+        Err(error) => Err(making.undo(error)),
     }
 }
 
@@ -50,7 +51,7 @@ pub(crate) fn create(built: &Built, root: &Path, id: ContainerId) -> Result<Hand
 fn streams(built: &Built, id: &ContainerId) -> Result<[Stdio; 3]> {
     let spec = &built.spec;
     let stdio = crate::builder::inherited(&spec.stdio);
-    let listens = built.filter.as_ref().is_some_and(|filter| filter.flags & 8 != 0);
+    let listens = built.filter.as_ref().is_some_and(Filter::listens);
     let needs = [
         (
             stdio.iter().any(Stdio::needs_other_end),
@@ -59,7 +60,10 @@ fn streams(built: &Built, id: &ContainerId) -> Result<[Stdio; 3]> {
         (spec.descriptors.iter().any(Stdio::needs_other_end), "descriptors cannot be new pipes"),
         (spec.time_limit.is_some(), "nobody is there to enforce a time limit"),
         (spec.keep_changes, "nobody is there to collect its changes"),
-        (spec.supervision.is_some() || listens, "nobody is there to decide about its system calls"),
+        (
+            spec.supervision.is_some() || (listens && built.agent_path().is_none()),
+            "nobody is there to decide about its system calls",
+        ),
     ];
     match needs.into_iter().find(|(needed, _)| *needed) {
         Some((_, why)) => {
@@ -76,34 +80,34 @@ struct Making<'a> {
     place: &'a Place,
     record: Option<Record>,
     group: Option<Group>,
-    launched: Option<(OwnedFd, u32)>,
-    terminal: Option<Tty>,
+    outlook: Option<Outlook>,
 }
 
 impl Making<'_> {
-    fn make(&mut self, stdio: &[Stdio; 3]) -> Result<()> {
+    fn make(&mut self, stdio: &[Stdio; 3]) -> Result<(OwnedFd, Option<Tty>)> {
         let built = self.built;
-        let (plan, behind) = plan(built, stdio)?;
         let prospect = group::Prospect::new(self.place.id(), built)?;
         let kinds = built.inside().kinds;
         let mut intent =
             Record::intent(prospect.directories.clone(), built.spec.bundle.clone(), kinds, built.filter.as_ref());
+        intent.special = is_special(&built.spec.oci, built.agent_path().is_some());
         intent.made.clone_from(&prospect.made);
         self.place.write(&intent)?;
         self.record = Some(intent);
         self.write_config()?;
+        if hooks::any(&built.spec.oci, &hooks::CREATION) {
+            let root = match &built.spec.root {
+                RootSource::Directory(root) => Some(root.as_path()),
+                _ => None,
+            };
+            self.outlook = Some(Outlook::of(self.place, root)?);
+        }
+        let (plan, behind) = self.plan(stdio)?;
         let mut seat = None;
         if let Some((group, taken)) = prospect.make(built)? {
             (self.group, seat) = (Some(group), taken);
         }
-        let mut started = self.launch(&plan, behind, stdio, seat)?;
-        self.written_down(&started.pidfd, started.pid)?;
-        self.talk(&mut started, &plan)?;
-        // Waited for only where the stage cloned once more: it has ended by now.
-        if self.launched.as_ref().is_some_and(|(_, pid)| *pid != started.pid) {
-            let _reaped = keelbox_launch::sys::wait(&started.pidfd);
-        }
-        Ok(())
+        self.launch(&plan, behind, stdio, seat)
     }
 
     /// The whole configuration, since later changes of the bundle must not matter.
@@ -116,116 +120,153 @@ impl Making<'_> {
         })
     }
 
-    fn launch(&mut self, plan: &Plan, behind: usize, stdio: &[Stdio; 3], seat: Option<Seat>) -> Result<Started> {
-        let streams = crate::start::Streams::open(stdio, &self.built.spec.descriptors)?;
-        let joins = plan.namespaces.open().map_err(namespaces_refused)?;
+    /// The steps of a run that nobody ends, with the barrier in them; and the number of the first step behind it.
+    fn plan(&self, stdio: &[Stdio; 3]) -> Result<(Plan, usize)> {
+        let mut built = self.built.clone();
+        (built.spec.detached, built.seated) = (true, false);
+        if built.spec.oci.process().is_none() {
+            // It is never started, so this is never executed.
+            let mut nothing = oci::Process::default();
+            nothing.set_args(Some(vec!["nothing".into()])).set_cwd("/".into()).set_capabilities(None).set_rlimits(None);
+            built.spec.oci.set_process(Some(nothing));
+        }
+        let streams = crate::plan::Streams::of(stdio, built.spec.descriptors.len());
+        let mut listener = Slot::NONE;
+        let mut plan = run_with(&built, &streams, None, &mut SlotAllocator::default(), |root, slots| {
+            // The first free slot is the one behind the streams and the joined namespaces, where the launch puts it.
+            listener = slots.allocate()?;
+            root.plan(slots)
+        })?;
+        if let Some(outlook) = &self.outlook {
+            outlook.take(&mut plan.steps);
+        }
+        let behind = barrier::insert(&mut plan.steps, listener);
+        Ok((plan, behind))
+    }
+
+    fn launch(
+        &mut self,
+        plan: &Plan,
+        behind: usize,
+        stdio: &[Stdio; 3],
+        seat: Option<Seat>,
+    ) -> Result<(OwnedFd, Option<Tty>)> {
+        let spec = &self.built.spec;
+        let streams = crate::start::Streams::open(stdio, &spec.descriptors)?;
         let listener = barrier::make(self.place)?;
-        let theirs = streams.theirs.iter().map(AsFd::as_fd).chain(joins.iter().map(AsFd::as_fd));
-        let descriptors: Vec<BorrowedFd<'_>> = theirs.chain([listener.as_fd()]).collect();
-        let barrier = Barrier::of(plan, behind, descriptors.len());
+        let slots = streams.theirs.len() + plan.namespaces.joins().len() + 1;
         if let Some(record) = &mut self.record {
-            record.barrier = Some(barrier);
+            record.barrier = Some(Barrier::of(plan, behind, slots));
         }
-        let launch = Launch::new(&plan.steps)
-            .descriptors(descriptors)
-            .namespaces(plan.namespaces.clone_flags())
-            .cgroup(self.group.as_ref().and_then(Group::directory))
-            .reserve(plan.reserve)
-            .seat(seat);
-        let started = launch.start().map_err(|error| clone_error(error, plan))?;
-        let copy = started.pidfd.try_clone().map_err(|error| Error::os("cannot duplicate a pidfd", error));
-        match copy {
-            Ok(copy) => self.launched = Some((copy, started.pid)),
-            Err(error) => {
-                remove::end(&started.pidfd);
-                return Err(error);
-            }
+        let talk = Talk {
+            plan,
+            done: &[],
+            steps: &plan.steps,
+            // The filter comes behind the barrier: whoever starts the program gets its listener.
+            decider: Decider::Nobody,
+            console: spec.console_socket.as_deref(),
+            until: Until::Waiting(Wait::Connection),
+        };
+        let group = self.group.take();
+        let cradle = Cradle { directory: group.as_ref().and_then(Group::directory), seat };
+        let mut received = Received::default();
+        let mut scribe = Scribe { making: self, group: group.as_ref() };
+        let launched =
+            launch(&talk, &streams.theirs, std::slice::from_ref(&listener), cradle, &mut received, &mut scribe);
+        self.group = group;
+        let (process, pid) = received.survivor(launched?);
+        if let Some(socket) = &spec.pidfd_socket
+            && let Err(error) = handover::pidfd(socket, process.as_fd(), pid)
+        {
+            remove::end(&process);
+            return Err(error);
         }
-        Ok(started)
-    }
-
-    /// Writes down the process, with the phase that the record has.
-    fn written_down(&mut self, pidfd: &OwnedFd, pid: u32) -> Result<()> {
-        let identity = Identity::of(pid, pidfd.as_fd())?;
-        match &mut self.record {
-            Some(record) => {
-                record.process = Some(identity);
-                self.place.write(record)
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Answers the stage until it waits at the barrier.
-    fn talk(&mut self, started: &mut Started, plan: &Plan) -> Result<()> {
-        let lost = |error| Error::os("cannot talk to the stage", error);
-        loop {
-            match started.control.event(None).map_err(lost)? {
-                Event::Waiting(Wait::Connection) => return Ok(()),
-                Event::Waiting(wait) => {
-                    match wait {
-                        Wait::Maps => write_maps(started.pid, plan)?,
-                        Wait::Start => self.complete()?,
-                        _ => {}
-                    }
-                    started.control.proceed(&[], &[], plan.reserve).map_err(lost)?;
-                }
-                Event::Failed(failure) => return Err(plan.sentence(failure)),
-                Event::Running => {
-                    let why = format!("cannot create container {}: its process was killed", self.place.id());
-                    return Err(Error::new(ErrorKind::State, why));
-                }
-                Event::Forked { pidfd, pid } => {
-                    self.written_down(&pidfd, pid)?;
-                    self.launched = Some((pidfd, pid));
-                }
-                Event::Descriptor { step, descriptor } => {
-                    if matches!(plan.steps.get(step as usize), Some(Step::Terminal { .. })) {
-                        self.terminal = Some(Tty::new(descriptor));
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// All is set up: from now on the container lives without us.
-    fn complete(&mut self) -> Result<()> {
-        if let (Some(group), Some(limits)) = (&self.group, group::late(&self.built.spec)) {
-            group.update(&limits).map_err(cannot)?;
-        }
-        let Some(record) = &mut self.record else { return Ok(()) };
-        record.phase = Phase::Created;
-        match &self.group {
-            Some(group) => group::note(record, group),
-            None => record.group.clear(),
-        }
-        self.place.write(record)
+        Ok((process, received.terminal))
     }
 
     /// Takes everything back. What cannot be taken back stays written down, so that it can be deleted later.
-    fn undo(self) {
-        if let Some((pidfd, _)) = &self.launched {
-            remove::end(pidfd);
-        }
+    fn undo(self, error: Error) -> Error {
         let emptied = self.group.is_none_or(|group| remove::remove_group(&group).is_ok());
-        if emptied {
-            let _left = self.place.remove();
+        if !emptied {
+            return error;
+        }
+        let warnings = self.record.map(|record| remove::afterwards(self.place, &record)).unwrap_or_default();
+        let _left = self.place.remove();
+        let told: Vec<String> = warnings.iter().map(Error::report).collect();
+        if told.is_empty() { error } else { error.with_hint(told.join("; ")) }
+    }
+}
+
+/// Writes down what happens on the way, and runs the hooks.
+struct Scribe<'m, 'a> {
+    making: &'m mut Making<'a>,
+    group: Option<&'m Group>,
+}
+
+impl Witness for Scribe<'_, '_> {
+    /// With the phase that the record has.
+    fn process(&mut self, pidfd: &OwnedFd, pid: u32) -> Result<()> {
+        let identity = Identity::of(pid, pidfd.as_fd())?;
+        self.record(|record| record.process = Some(identity))
+    }
+
+    fn waiting(&mut self, what: Wait, pidfd: &OwnedFd, pid: u32) -> Result<()> {
+        match what {
+            Wait::Hooks => self.hooks(pidfd, pid),
+            // All is set up: from now on the container lives without us.
+            Wait::Start => self.complete(),
+            _ => Ok(()),
         }
     }
 }
 
-/// The steps of a run that nobody ends, with the barrier in them; and the number of the first step behind it.
-fn plan(built: &Built, stdio: &[Stdio; 3]) -> Result<(Plan, usize)> {
-    let mut built = built.clone();
-    (built.spec.detached, built.seated) = (true, false);
-    let streams = crate::plan::Streams::of(stdio, built.spec.descriptors.len());
-    let mut listener = Slot::NONE;
-    let mut plan = run_with(&built, &streams, None, &mut SlotAllocator::default(), |root, slots| {
-        // The first free slot is the one behind the streams and the joined namespaces, where the launch puts it.
-        listener = slots.allocate()?;
-        root.plan(slots)
-    })?;
-    let behind = barrier::insert(&mut plan.steps, listener);
-    Ok((plan, behind))
+impl Scribe<'_, '_> {
+    fn complete(&mut self) -> Result<()> {
+        if let (Some(group), Some(limits)) = (self.group, group::late(&self.making.built.spec)) {
+            group.update(&limits).map_err(cannot)?;
+        }
+        let group = self.group;
+        self.record(|record| {
+            record.phase = Phase::Created;
+            match group {
+                Some(group) => group::note(record, group),
+                None => record.group.clear(),
+            }
+        })
+    }
+
+    fn record(&mut self, change: impl FnOnce(&mut Record)) -> Result<()> {
+        let Some(record) = &mut self.making.record else { return Ok(()) };
+        change(record);
+        self.making.place.write(record)
+    }
+
+    fn hooks(&mut self, pidfd: &OwnedFd, pid: u32) -> Result<()> {
+        self.record(|record| record.hooked = true)?;
+        let Some(record) = &self.making.record else { return Ok(()) };
+        let Some(scene) = Scene::of(self.making.place, record)? else { return Ok(()) };
+        scene.outside(HookPoint::Prestart, Status::Creating, pid)?;
+        scene.outside(HookPoint::CreateRuntime, Status::Creating, pid)?;
+        let (user, root) = (powerful(), self.making.outlook.as_ref().map(|outlook| outlook.root.clone()));
+        let inside = Inside { process: user.clone(), filter: None, ..self.making.built.inside() };
+        let enter = |arguments: Vec<String>| {
+            let group = self.group.map(Held::Lent);
+            let inside = Cow::Borrowed(&inside);
+            Exec::new(Ok(Site { pidfd: pidfd.as_fd(), pid, group, inside, agent: None }), arguments)
+        };
+        let user = at(user, root);
+        scene.inside(HookPoint::CreateContainer, (Status::Creating, pid), &user, enter)
+    }
+}
+
+/// Root, with all that the caller may give: it is the caller's own program.
+fn powerful() -> oci::Process {
+    let mut process = oci::Process::default();
+    process.set_capabilities(None).set_rlimits(None).set_no_new_privileges(None).set_args(None).set_env(None);
+    process
+}
+
+fn at(mut process: oci::Process, directory: Option<PathBuf>) -> oci::Process {
+    process.set_cwd(directory.unwrap_or_else(|| "/".into()));
+    process
 }

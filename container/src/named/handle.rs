@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use keelbox_cgroups::{Group, Limits, Stats, Watch};
@@ -15,6 +15,7 @@ use keelbox_namespaces::NamespaceSet;
 use keelbox_runtime_spec::{Config, State, Status};
 use oci_spec::runtime as oci;
 
+use super::hooks::{self, Scene};
 use super::identity::has_ended;
 use super::record::{Phase, Record};
 use super::remove::Living;
@@ -57,11 +58,13 @@ pub struct Handle {
     /// The container's process, once it was seen.
     process: OnceLock<Arc<OwnedFd>>,
     terminal: Option<Tty>,
+    warnings: Mutex<Vec<Error>>,
 }
 
 impl Handle {
     pub(crate) fn new(place: Place, process: Option<OwnedFd>, terminal: Option<Tty>) -> Self {
-        Self { place, process: process.map(|process| Arc::new(process).into()).unwrap_or_default(), terminal }
+        let process = process.map(|process| Arc::new(process).into()).unwrap_or_default();
+        Self { place, process, terminal, warnings: Mutex::default() }
     }
 
     /// Opens the container in `place`, and its process if there is one.
@@ -151,12 +154,25 @@ impl Handle {
         self.terminal.clone()
     }
 
+    /// What went wrong with operations on this handle without making them fail, such as a hook of
+    /// [`HookPoint::Poststop`](crate::HookPoint::Poststop). Each is told once.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<Error> {
+        std::mem::take(&mut self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn warn(&self, warnings: impl IntoIterator<Item = Error>) {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).extend(warnings);
+    }
+
     /// Lets the program run. It does when this returns.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::State`] if the container is not [`Status::Created`]: of several who start it, one succeeds. What the kernel
-    /// refuses at the last steps, such as [`ErrorKind::NotFound`] for a program that is not there; the container has ended then.
+    /// [`ErrorKind::State`] if the container is not [`Status::Created`]: of several who start it, one succeeds;
+    /// [`ErrorKind::Invalid`] if its bundle names no program. What the kernel refuses at the last steps, such as
+    /// [`ErrorKind::NotFound`] for a program that is not there; the container has ended then. [`ErrorKind::Hook`] if a hook failed;
+    /// the container is deleted then.
     pub fn start(&self) -> Result<()> {
         start::start(self)
     }
@@ -209,7 +225,8 @@ impl Handle {
         end::wait(self)
     }
 
-    /// Deletes a container that has ended: its directory, its control group with whatever is left in it.
+    /// Deletes a container that has ended: its directory, its control group with whatever is left in it. Hooks that fail are
+    /// [`warnings`](Self::warnings).
     ///
     /// # Errors
     ///
@@ -234,7 +251,7 @@ impl Handle {
     /// It belongs to this program, and ends with it. Whether the container runs is found out when it is to start:
     /// [`ErrorKind::State`] if not.
     pub fn exec(&self, args: impl IntoIterator<Item = impl Into<String>>) -> Exec<'_> {
-        Exec::new(self.site(), args)
+        Exec::new(self.site(Status::Running), args)
     }
 
     /// Stops every process of the container until [`resume`](Self::resume) (the cgroup freezer).
@@ -340,22 +357,15 @@ impl Handle {
     }
 
     fn config(&self) -> Result<Config> {
-        let cannot = |error| {
-            Error::from_part(
-                ErrorKind::State,
-                format!("cannot read the configuration of container {}", self.id()),
-                error,
-            )
-        };
-        Config::read(self.place.file("config.json")).map_err(cannot)
+        hooks::config(&self.place)
     }
 
     /// What a further program needs to know.
-    fn site(&self) -> Result<Site<'_>> {
+    pub(crate) fn site(&self, when: Status) -> Result<Site<'_>> {
         let attempt = format!("cannot execute in container {}", self.id());
         let (record, status) = self.look(&attempt)?;
-        let refused = || Error::new(ErrorKind::State, format!("{attempt}: it is {status}, not running"));
-        let process = self.process.get().filter(|_| status == Status::Running).ok_or_else(refused)?;
+        let refused = || Error::new(ErrorKind::State, format!("{attempt}: it is {status}, not {when}"));
+        let process = self.process.get().filter(|_| status == when).ok_or_else(refused)?;
         let inside = Inside {
             kinds: NamespaceSet::from_flags(record.kinds),
             process: self.config()?.into_spec().process().clone().unwrap_or_default(),
@@ -363,8 +373,9 @@ impl Handle {
             host: Host::current()?,
         };
         let group = group::find(&record)?.map(|group| Held::Own(Box::new(group)));
-        let pid = record.process.map_or(0, |process| process.pid);
-        Ok(Site { pidfd: process.as_fd(), pid, group, inside: Cow::Owned(inside) })
+        let pid = record.process.as_ref().map_or(0, |process| process.pid);
+        let agent = Scene::of(&self.place, &record)?.and_then(|scene| scene.agent(status, pid));
+        Ok(Site { pidfd: process.as_fd(), pid, group, inside: Cow::Owned(inside), agent })
     }
 
     pub(crate) fn place(&self) -> &Place {

@@ -1,13 +1,14 @@
 //! Named containers with the life cycle of the OCI runtime specification: created, started, ended and deleted in separate steps, by
 //! any program of the same user. One directory for each id, and no daemon.
 //!
-//! Leaves out hooks, and a registry of names over several state directories. Oldest kernel: 5.10.
+//! Leaves out a registry of names over several state directories. Oldest kernel: 5.10.
 
 mod barrier;
 mod create;
 mod end;
 mod group;
 mod handle;
+mod hooks;
 mod identity;
 mod record;
 mod remove;
@@ -108,7 +109,8 @@ impl Runtime {
     ///
     /// [`ErrorKind::Invalid`] for an id that is none: 1 to 255 letters, digits and `_ + - .`, not beginning with a dot.
     /// [`ErrorKind::Exists`] if there is one of this name. [`ErrorKind::Unsupported`] for what needs this program to stay:
-    /// piped streams, a time limit, kept changes, decisions about system calls. As [`Container::spawn`] otherwise; nothing is left
+    /// piped streams, a time limit, kept changes, decisions about system calls by this program. [`ErrorKind::Hook`] if a hook
+    /// failed; then those of [`HookPoint::Poststop`](crate::HookPoint::Poststop) were run. As [`Container::spawn`] otherwise; nothing is left
     /// then.
     pub fn create(&self, container: &Built, id: impl AsRef<str>) -> Result<Handle> {
         create::create(container, &self.root, checked(id.as_ref())?)

@@ -47,6 +47,12 @@ pub(crate) struct Record {
     filter: Option<StoredFilter>,
     pub(crate) barrier: Option<Barrier>,
     end: Option<End>,
+    /// Whether more than this must be known of it later: it has hooks, or an agent, or no program.
+    #[serde(default)]
+    pub(crate) special: bool,
+    /// Whether its hooks have begun to run, so that those of its end must run as well.
+    #[serde(default)]
+    pub(crate) hooked: bool,
 }
 
 /// What the one who starts the program must know of the steps.
@@ -97,6 +103,8 @@ impl Record {
             filter,
             barrier: None,
             end: None,
+            special: false,
+            hooked: false,
         }
     }
 
@@ -213,6 +221,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::step_error;
     use keelbox_launch::{Errno, Slot, list};
 
     fn record() -> Record {
@@ -266,8 +275,8 @@ mod tests {
         let barrier = Barrier::of(&plan, 2, 5);
         for (step, errno) in [(2, Errno::EPERM), (3, Errno::ENOENT), (3, Errno::EACCES), (3, Errno(12))] {
             let failure = Failure { step, errno };
-            assert_eq!(barrier.sentence(failure).report(), plan.sentence(failure).report());
-            assert_eq!(barrier.sentence(failure).kind(), plan.sentence(failure).kind());
+            assert_eq!(barrier.sentence(failure).report(), step_error(&plan.steps, failure).report());
+            assert_eq!(barrier.sentence(failure).kind(), step_error(&plan.steps, failure).kind());
         }
         assert_eq!((barrier.steps, barrier.slots), (4, 5));
         let odd = barrier.sentence(Failure { step: 99, errno: Errno::EPERM });

@@ -1,4 +1,4 @@
-//! Deletes a container: its process, its control group, its directory, in this order, so that it can be said again after a crash.
+//! Deletes a container: its process, its control group, its directory, in this order, with the hooks before the last, so that it can be said again after a crash.
 //!
 //! Leaves out what the container did not make itself: namespaces it joined, the bundle, volumes. Oldest kernel: 5.10.
 
@@ -12,6 +12,7 @@ use keelbox_runtime_spec::Status;
 use nix::errno::Errno;
 
 use super::handle::Handle;
+use super::hooks::Scene;
 use super::identity::Identity;
 use super::record::{Phase, Record};
 use super::root::{PATIENCE, Place};
@@ -48,7 +49,8 @@ pub(crate) fn delete(handle: &Handle, living: Living) -> Result<()> {
     clear(handle, &record, &attempt)
 }
 
-fn clear(handle: &Handle, record: &Record, attempt: &str) -> Result<()> {
+/// Ends what is left of the container and takes it away: the caller holds the lock.
+pub(crate) fn clear(handle: &Handle, record: &Record, attempt: &str) -> Result<()> {
     let place = handle.place();
     let pidfd = handle.process(record);
     if let Some(pidfd) = &pidfd {
@@ -77,7 +79,20 @@ fn clear(handle: &Handle, record: &Record, attempt: &str) -> Result<()> {
         Some(group) => remove_group(group)?,
         None => {}
     }
+    handle.warn(afterwards(place, record));
     place.remove()
+}
+
+/// Runs the hooks that come after the end, if the container was made at all, or other hooks of it have run. The directory is
+/// still there: who is killed meanwhile runs them again.
+pub(crate) fn afterwards(place: &Place, record: &Record) -> Vec<Error> {
+    if record.phase == Phase::Creating && !record.hooked {
+        return Vec::new();
+    }
+    match Scene::of(place, record) {
+        Ok(scene) => scene.map(|scene| scene.afterwards()).unwrap_or_default(),
+        Err(error) => vec![error],
+    }
 }
 
 fn kill(pidfd: &OwnedFd, attempt: &str) -> Result<()> {

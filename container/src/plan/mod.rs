@@ -70,11 +70,6 @@ impl Plan {
         let barrier = self.steps.iter().position(of_a_run).unwrap_or(self.steps.len());
         self.steps.split_at(barrier)
     }
-
-    /// The sentence about a step that failed.
-    pub(crate) fn sentence(&self, failure: Failure) -> Error {
-        step_error(&self.steps, failure)
-    }
 }
 
 impl fmt::Display for Plan {

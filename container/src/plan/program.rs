@@ -36,6 +36,13 @@ pub(crate) struct Filter {
     pub(crate) bytes: Vec<u8>,
 }
 
+impl Filter {
+    /// Whether somebody is asked about system calls (`SECCOMP_FILTER_FLAG_NEW_LISTENER`).
+    pub(crate) fn listens(&self) -> bool {
+        self.flags & 8 != 0
+    }
+}
+
 /// The steps that must come before the stage closes itself and gives up the host's `/proc`.
 pub(crate) fn first_steps(process: &oci::Process) -> Vec<OwnedStep> {
     let score = process.oom_score_adj().map(|score| Step::Write {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use keelbox_launch::{OwnedStep, Slot, Step, text};
+use keelbox_launch::{OwnedStep, Slot, Step, Wait, text};
 use keelbox_mounts::{
     Device, DeviceKind, Entry, InnerPath, Mount, Pivot, Propagation, Reach, RootPlan, RootSource, SlotAllocator, Upper,
 };
@@ -14,6 +14,7 @@ use super::{Plan, Program, first_steps, last_steps, namespace_kind, terminal_ste
 use crate::built::Built;
 use crate::changes::Kept;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hooks;
 use crate::profile::Profile;
 use crate::spec::{self, Spec};
 use crate::stdio::Stdio;
@@ -92,6 +93,10 @@ pub(crate) fn run_with(
     steps.extend(root.steps);
     steps.extend(terminal_steps(&program, 1));
     steps.extend(working_directory(spec, process));
+    if hooks::any(&spec.oci, &hooks::CREATION) {
+        // The root can still be written to, and the old root is there: the hooks' files are below it.
+        steps.push(Step::Wait { what: Wait::Hooks, listener: Slot::NONE });
+    }
     steps.extend(root.finish);
     steps.extend(last_steps(&program, host)?);
     let (limits, grouped, reserve) = (spec.limits.clone(), spec.grouped, streams.reserve());

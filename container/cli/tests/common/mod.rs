@@ -138,6 +138,11 @@ impl Ran {
     }
 }
 
+/// Whether the tests are put to this program, and not to another runtime.
+pub fn is_keelbox() -> bool {
+    std::env::var_os("KEELBOX_TEST_RUNTIME").is_none()
+}
+
 /// Waits until something is so, ten seconds at most.
 pub fn wait_for(mut so: impl FnMut() -> testkit::Result<bool>) -> testkit::Result {
     let deadline = Instant::now() + Duration::from_secs(10);

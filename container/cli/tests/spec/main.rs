@@ -8,4 +8,7 @@
 mod common;
 
 mod groups;
+mod hooks;
+mod life;
 mod root;
+mod seccomp;

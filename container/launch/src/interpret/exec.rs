@@ -14,6 +14,9 @@ type Done = Result<(), Errno>;
 /// How many arguments and variables fit without asking the kernel for room.
 const FEW: usize = 256;
 
+/// The variable whose value only the process itself knows (sd_listen_fds(3)): it is filled in if it is there without a value.
+const OWN: &CStr = c"LISTEN_PID=";
+
 impl<K: Kernel> Machine<'_, K> {
     /// Performs `step` if it is one of this family.
     pub(super) fn last_things(&mut self, step: &Step<Wire<'_>>) -> Option<Done> {
@@ -77,7 +80,13 @@ impl<K: Kernel> Machine<'_, K> {
     fn execute_in(&mut self, room: &mut [usize], paths: &[u8], arguments: &[u8], environment: &[u8]) -> Done {
         let split = (texts(arguments).count() + 1).min(room.len());
         let (first, second) = room.split_at_mut(split);
-        let arguments = pointers(first, arguments)?;
+        let mut own = [0u8; OWN.to_bytes().len() + 11];
+        let own = match texts(environment).any(|variable| variable == OWN) {
+            true => numbered(&mut own, self.call(Call::gettid())?)?,
+            false => OWN,
+        };
+        let arguments = pointers(first, texts(arguments))?;
+        let environment = texts(environment).map(|variable| if variable == OWN { own } else { variable });
         let environment = pointers(second, environment)?;
         let mut worst = Errno::ENOENT;
         for path in texts(paths) {
@@ -93,7 +102,21 @@ impl<K: Kernel> Machine<'_, K> {
     }
 }
 
-fn pointers<'a>(room: &'a mut [usize], list: &'a [u8]) -> Result<Pointers<'a>, Errno> {
+fn pointers<'a>(room: &'a mut [usize], mut list: impl Iterator<Item = &'a CStr>) -> Result<Pointers<'a>, Errno> {
     let mut pointers = Pointers::new(room).ok_or(Errno::E2BIG)?;
-    if texts(list).all(|text| pointers.push(text)) { Ok(pointers) } else { Err(Errno::E2BIG) }
+    if list.all(|text| pointers.push(text)) { Ok(pointers) } else { Err(Errno::E2BIG) }
+}
+
+/// The variable with a value: `number` in decimal.
+fn numbered(room: &mut [u8; OWN.to_bytes().len() + 11], number: usize) -> Result<&CStr, Errno> {
+    let name = OWN.to_bytes();
+    let digits = number.checked_ilog10().unwrap_or(0) + 1;
+    let value = room.iter_mut().skip(name.len()).take(10);
+    for (place, digit) in value.zip((0..digits).rev()) {
+        *place = b'0' + (number / 10usize.pow(digit) % 10) as u8;
+    }
+    for (place, byte) in room.iter_mut().zip(name) {
+        *place = *byte;
+    }
+    CStr::from_bytes_until_nul(room).map_err(|_| Errno::EOVERFLOW)
 }

@@ -13,6 +13,7 @@ pub mod notify;
 mod numbers;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub mod rights;
 pub mod terminal;
 pub mod xattr;
 

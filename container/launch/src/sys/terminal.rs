@@ -1,4 +1,4 @@
-//! The size of a terminal.
+//! The size of a terminal, and its name.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -13,4 +13,17 @@ pub fn resize(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> Result<(), E
     const TIOCSWINSZ: u32 = 0x5414;
     let mut window = [u64::from(rows) | u64::from(columns) << 16, 0, 0, 0, 0, 0, 0, 0];
     Linux.perform(Call::ioctl_buffer(terminal.as_raw_fd(), TIOCSWINSZ, &mut window)).map(|_| ())
+}
+
+/// The number of the terminal behind its master: the other side is `/dev/pts/NUMBER` in its own devpts (`TIOCGPTN`).
+///
+/// # Errors
+///
+/// `ENOTTY` if it is no master.
+pub fn number(master: BorrowedFd<'_>) -> Result<u32, Errno> {
+    const TIOCGPTN: u32 = 0x8004_5430;
+    let mut answer = [0u64; 8];
+    Linux.perform(Call::ioctl_buffer(master.as_raw_fd(), TIOCGPTN, &mut answer))?;
+    let [a, b, c, d, ..] = answer[0].to_ne_bytes();
+    Ok(u32::from_ne_bytes([a, b, c, d]))
 }
