@@ -17,18 +17,21 @@ const ID: &str = "cli-killed";
 const MARK: &str = "86543.21";
 
 /// Numbers that differ from run to run: a linear congruential generator, whose seed is told when a test fails.
-struct Dice(u64);
+struct Dice {
+    seed: u64,
+    state: u64,
+}
 
 impl Dice {
     fn new() -> testkit::Result<Self> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-        println!("seed {}", now.as_nanos());
-        Ok(Self(now.as_nanos() as u64))
+        let seed = now.as_nanos() as u64;
+        Ok(Self { seed, state: seed })
     }
 
     fn below(&mut self, limit: u128) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (u128::from(self.0 >> 16) % limit.max(1)) as u64
+        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (u128::from(self.state >> 16) % limit.max(1)) as u64
     }
 }
 
@@ -101,7 +104,7 @@ fn whatever_it_was_about_to_do() -> testkit::Result {
         let after = Duration::from_micros(dice.below(times[victim].as_micros() * 11 / 10));
         let words = [create, start, exec, delete][victim];
         hits[victim] += usize::from(killed(&bench, words, after)?);
-        cleared(&bench, &format!("round {round}, {} after {after:?}", words[0]))?;
+        cleared(&bench, &format!("round {round} of seed {}, {} after {after:?}", dice.seed, words[0]))?;
     }
     leaks.check();
     assert!(hits.iter().all(|hits| *hits > 0), "an operation was always faster than its end: {hits:?}");
