@@ -18,9 +18,10 @@ use crate::exit::ExitStatus;
 use crate::filter::filter;
 use crate::honoured::honoured;
 use crate::host::{Host, hierarchy};
+use crate::labels::Labels;
 use crate::output::{Output, collect};
 use crate::placement::Placement;
-use crate::plan::{Filter, Plan, Streams, run};
+use crate::plan::{Common, Filter, Plan, Streams, run};
 use crate::process::Process;
 use crate::profile::Profile;
 use crate::spec::{RootSource, Spec, UserChoice};
@@ -42,6 +43,7 @@ pub struct Built {
     pub(crate) spec: Spec,
     pub(crate) host: Host,
     pub(crate) filter: Option<Filter>,
+    pub(crate) labels: Labels,
     /// Whether the stage is cloned by a thread that sits in a cgroup of version 1.
     pub(crate) seated: bool,
     /// The control groups of this machine, if the container gets one.
@@ -62,10 +64,11 @@ impl Built {
             crate::user::resolve(&user, &root, image.as_ref(), spec.process())?;
         }
         defaults::complete(&mut spec, &host)?;
-        check::complete(&spec)?;
+        check::complete(&spec, &host)?;
         show_cgroups(&mut spec)?;
         find_files(&mut spec);
         let filter = filter(&spec)?;
+        let labels = spec.oci.process().as_ref().map_or(Ok(Labels::default()), Labels::of)?;
         // Without a pid namespace of its own, only a control group knows all that belongs to the container when it is to end.
         spec.grouped |= host.privileged && !spec.has_new(Kind::Pid);
         spec.placement = Placement::of(&spec.oci);
@@ -76,7 +79,7 @@ impl Built {
         let grouped = crate::control_group::wanted(&spec);
         let hierarchy = if grouped { Some(hierarchy()?) } else { None };
         let seated = hierarchy.as_ref().is_some_and(|hierarchy| !hierarchy.legacy().is_empty());
-        Ok(Self { spec, host, filter, seated, hierarchy })
+        Ok(Self { spec, host, filter, labels, seated, hierarchy })
     }
 
     /// What running it will ask of the kernel, in order. Standard streams as [`spawn`](Self::spawn) has them.
@@ -243,7 +246,8 @@ impl Built {
         let kinds: NamespaceSet =
             self.spec.namespaces().map(|(kind, _)| kind).filter(|kind| *kind != Kind::Time).collect();
         let process = self.spec.oci.process().clone().unwrap_or_default();
-        Inside { kinds, process, filter: self.filter.clone(), host: self.host.clone() }
+        let common = Common::of(&self.spec.oci, self.spec.callers_keyring);
+        Inside { kinds, process, common, filter: self.filter.clone(), host: self.host.clone() }
     }
 }
 

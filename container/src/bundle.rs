@@ -28,7 +28,7 @@ pub(crate) fn read(path: &Path) -> Result<Container> {
     let root = bundle.root().ok_or_else(|| Error::new(ErrorKind::Invalid, "the bundle names no root file system"))?;
     let oci = bundle.into_config().into_spec();
     let resources = oci.linux().as_ref().and_then(|linux| linux.resources().clone());
-    let terminal = oci.process().as_ref().filter(|process| process.terminal().unwrap_or(false)).map(terminal);
+    let terminal = oci.process().as_ref().and_then(terminal);
     let mut container = Container::exact(RootSource::Directory(root), oci);
     container.spec.terminal = terminal;
     container.spec.bundle = Some(place);
@@ -40,10 +40,10 @@ pub(crate) fn read(path: &Path) -> Result<Container> {
 }
 
 /// The terminal that a process asks for: of the usual size unless it names one.
-fn terminal(process: &oci::Process) -> Terminal {
+pub(crate) fn terminal(process: &oci::Process) -> Option<Terminal> {
     let side = |size: u64, usual: u16| if size == 0 { usual } else { u16::try_from(size).unwrap_or(u16::MAX) };
     let size = process.console_size().map_or((0, 0), |size| (size.height(), size.width()));
-    Terminal::size(side(size.0, 24), side(size.1, 80))
+    process.terminal().unwrap_or(false).then(|| Terminal::size(side(size.0, 24), side(size.1, 80)))
 }
 
 pub(crate) fn write(built: &Built, path: &Path) -> Result<()> {

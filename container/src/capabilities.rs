@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::str::FromStr;
 
-use oci_spec::runtime::Capability;
+use oci_spec::runtime::{self as oci, Capability};
 
 /// Every capability there is, up to `CAP_CHECKPOINT_RESTORE`.
 pub(crate) const ALL: u64 = (1 << 41) - 1;
@@ -31,6 +31,20 @@ pub(crate) fn named(name: &str) -> Option<Capability> {
 pub(crate) fn set(mask: u64) -> HashSet<Capability> {
     let names = caps::all().into_iter().filter(|capability| mask >> capability.index() & 1 == 1);
     names.filter_map(|capability| named(&capability.to_string())).collect()
+}
+
+/// Adds capabilities to what a program has and may have. Whoever is not root keeps them only as ambient ones.
+pub(crate) fn add(process: &mut oci::Process, added: u64) {
+    // Without sets of its own it has all that there are.
+    let Some(mut sets) = process.capabilities().clone().filter(|_| added != 0) else { return };
+    let with = |sets: &Option<HashSet<Capability>>| Some(set(mask(sets) | added));
+    let (bounding, effective, permitted) = (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
+    sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+    if process.user().uid() != 0 {
+        let (inheritable, ambient) = (with(sets.inheritable()), with(sets.ambient()));
+        sets.set_inheritable(inheritable).set_ambient(ambient);
+    }
+    process.set_capabilities(Some(sets));
 }
 
 #[cfg(test)]

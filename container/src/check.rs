@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime as oci;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::Host;
+use crate::plan::{Common, affinity as affinity_step, attributes};
 use crate::profile::Profile;
 use crate::spec::{RootSource, Spec};
 use crate::terminal::Terminal;
@@ -17,7 +19,7 @@ fn invalid(why: impl Into<String>) -> Error {
 }
 
 /// A specification that everything has been filled in.
-pub(crate) fn complete(spec: &Spec) -> Result<()> {
+pub(crate) fn complete(spec: &Spec, host: &Host) -> Result<()> {
     let empty = oci::Process::default();
     let process = spec.oci.process().as_ref().unwrap_or(&empty);
     // A bundle may have no program: it can be created, and is not to be started.
@@ -26,7 +28,13 @@ pub(crate) fn complete(spec: &Spec) -> Result<()> {
         return Err(invalid("no program is named to run").with_hint("name one with args()"));
     }
     if !idle {
-        program(process)?;
+        let common = Common::of(&spec.oci, spec.callers_keyring);
+        program(process, &common)?;
+        let groups = process.user().additional_gids().as_ref().is_some_and(|groups| !groups.is_empty());
+        if groups && spec.profile == Profile::Exact && !host.may_set_groups && !common.maps_groups {
+            let why = "cannot give the program additionalGids: an ordinary user's container has one group";
+            return Err(Error::new(ErrorKind::Unsupported, why).with_hint("map further groups with gidMappings"));
+        }
     }
     console(spec.console_socket.as_deref(), spec.terminal)?;
     texts(spec)?;
@@ -34,7 +42,13 @@ pub(crate) fn complete(spec: &Spec) -> Result<()> {
 }
 
 /// What is about a program alone, the first or a further one.
-pub(crate) fn program(process: &oci::Process) -> Result<()> {
+pub(crate) fn program(process: &oci::Process, common: &Common) -> Result<()> {
+    // What the planner cannot plan is told now.
+    attributes(process, common)?;
+    if let Some(affinity) = process.exec_cpu_affinity() {
+        affinity_step(affinity.initial().as_ref())?;
+        affinity_step(affinity.cpu_affinity_final().as_ref())?;
+    }
     if !process.cwd().is_absolute() {
         return Err(invalid(format!("the working directory {} is not absolute", process.cwd().display())));
     }

@@ -53,6 +53,12 @@ pub(crate) fn complete(spec: &mut Spec, host: &Host) -> Result<()> {
     capabilities(spec, host);
     let profile = spec.profile;
     let process = spec.process();
+    if process.user().umask().is_none() {
+        process.user_mut().set_umask(Some(0o022));
+    }
+    if profile.limits_descriptors() {
+        limits(process, host);
+    }
     if process.no_new_privileges().is_none() {
         process.set_no_new_privileges(Some(profile.no_new_privileges()));
     }
@@ -64,6 +70,23 @@ pub(crate) fn complete(spec: &mut Spec, host: &Host) -> Result<()> {
         harden(spec);
     }
     Ok(())
+}
+
+/// No dumps of memory, and few descriptors unless a program asks for more: `select(2)` and loops over all numbers go wrong with many.
+/// More than the caller may have cannot be given.
+fn limits(process: &mut oci::Process, host: &Host) {
+    const SOFT: u64 = 1024;
+    const HARD: u64 = 524_288;
+    let hard = HARD.min(host.descriptors);
+    let usual = [(oci::PosixRlimitType::RlimitCore, 0, 0), (oci::PosixRlimitType::RlimitNofile, SOFT.min(hard), hard)];
+    let mut limits = process.rlimits().clone().unwrap_or_default();
+    for (kind, soft, hard) in usual {
+        if !limits.iter().any(|own| own.typ() == kind) {
+            let limit = oci::PosixRlimitBuilder::default().typ(kind).soft(soft).hard(hard).build();
+            limits.push(limit.unwrap_or_default());
+        }
+    }
+    process.set_rlimits(Some(limits));
 }
 
 /// A read-only root (the mounts crate adds a little room to write), and a limit on processes where it can be had.

@@ -8,8 +8,10 @@ use std::io;
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Something that was named is not there: the root, the image, the program, the working directory, the container.
+    /// Something that was named is not there: the root, the image, the working directory, the container.
     NotFound,
+    /// The program is not there, or the interpreter that it needs.
+    ProgramNotFound,
     /// The program cannot be executed.
     NotExecutable,
     /// The user or the group is not known inside.
@@ -171,7 +173,7 @@ impl StdError for Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match error.kind {
-            ErrorKind::NotFound => io::ErrorKind::NotFound,
+            ErrorKind::NotFound | ErrorKind::ProgramNotFound => io::ErrorKind::NotFound,
             ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
             ErrorKind::Unsupported => io::ErrorKind::Unsupported,
             ErrorKind::Invalid => io::ErrorKind::InvalidInput,

@@ -1,27 +1,28 @@
 //! A further program in a running container.
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::ops::Deref;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use keelbox_cgroups::Group;
-use keelbox_launch::{Slot, Step, list};
+use keelbox_launch::{Step, list};
 use keelbox_namespaces::NamespaceSet;
 use oci_spec::runtime as oci;
 
-use crate::builder::{captured, inherited};
+use crate::builder::{Settings, captured, inherited};
 use crate::check;
 use crate::control_group::cannot;
+use crate::entrance::{Entrance, Further};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exit::ExitStatus;
-use crate::further::Further;
+use crate::further::Further as Member;
 use crate::handover::Agent;
 use crate::host::Host;
+use crate::labels::Labels;
 use crate::output::{Output, collect};
-use crate::plan::{Filter, Plan, Program, Streams, first_steps, last_steps, terminal_steps};
+use crate::plan::{Common, Filter, Streams};
 use crate::process::Process;
 use crate::start::{Sockets, Start, start};
 use crate::stdio::{Stdio, stream_setters};
@@ -34,6 +35,7 @@ pub(crate) struct Inside {
     /// The kinds of namespaces that are not the host's.
     pub(crate) kinds: NamespaceSet,
     pub(crate) process: oci::Process,
+    pub(crate) common: Common,
     pub(crate) filter: Option<Filter>,
     pub(crate) host: Host,
 }
@@ -68,6 +70,15 @@ impl Deref for Held<'_> {
 }
 
 /// A further program in a running container: the settings of the container's own program until told otherwise.
+///
+/// ```no_run
+/// use keelbox::{Container, Stdio};
+/// # let web = keelbox::open("web-1")?;
+/// let log = std::fs::File::create("/var/log/backup")?;
+/// let backup = web.exec(["backup", "--all"]).user("backup").umask(0o077).stdout(log).detached().spawn()?;
+/// println!("process {}", backup.id());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "nothing is executed until it is spawned, or asked for its status or output"]
 pub struct Exec<'p> {
@@ -75,6 +86,8 @@ pub struct Exec<'p> {
     site: Result<Site<'p>>,
     process: oci::Process,
     user: Option<String>,
+    groups: Option<Vec<u32>>,
+    capabilities: u64,
     stdio: [Option<Stdio>; 3],
     descriptors: Vec<Stdio>,
     terminal: Option<Terminal>,
@@ -83,16 +96,45 @@ pub struct Exec<'p> {
     /// The file that is executed, where the first argument does not name it.
     file: Option<PathBuf>,
     time_limit: Option<Duration>,
+    cgroup: Option<PathBuf>,
+    detached: bool,
+    ignores_pause: bool,
+}
+
+impl Settings for Exec<'_> {
+    fn described(&mut self) -> &mut oci::Process {
+        &mut self.process
+    }
+
+    fn refuse(&mut self, why: String) {
+        self.fail(Error::new(ErrorKind::Invalid, why));
+    }
 }
 
 impl<'p> Exec<'p> {
     pub(crate) fn new(site: Result<Site<'p>>, args: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let mut process = site.as_ref().map_or_else(|_| oci::Process::default(), |site| site.inside.process.clone());
         process.set_args(Some(args.into_iter().map(Into::into).collect()));
+        Self::of(site, process)
+    }
+
+    /// A program as OCI describes one. What it leaves open is as in the container.
+    pub(crate) fn oci(site: Result<Site<'p>>, process: oci::Process) -> Self {
+        let terminal = crate::bundle::terminal(&process);
+        let process = match &site {
+            Ok(site) => completed(process, &site.inside.process),
+            Err(_) => process,
+        };
+        Self { terminal, ..Self::of(site, process) }
+    }
+
+    fn of(site: Result<Site<'p>>, process: oci::Process) -> Self {
         Self {
             site,
             process,
             user: None,
+            groups: None,
+            capabilities: 0,
             stdio: [None, None, None],
             descriptors: Vec::new(),
             terminal: None,
@@ -100,6 +142,16 @@ impl<'p> Exec<'p> {
             pidfd_socket: None,
             file: None,
             time_limit: None,
+            cgroup: None,
+            detached: false,
+            ignores_pause: false,
+        }
+    }
+
+    /// The first thing that is wrong is told when the program is to start.
+    fn fail(&mut self, error: Error) {
+        if self.site.is_ok() {
+            self.site = Err(error);
         }
     }
 
@@ -107,14 +159,13 @@ impl<'p> Exec<'p> {
     pub fn env(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         match check::variable(name.as_ref()) {
             Ok(()) => crate::plan::set_variable(&mut self.process, name.as_ref(), value.as_ref()),
-            // The first thing that is wrong is told.
-            Err(error) => self.site = self.site.and(Err(error)),
+            Err(error) => self.fail(error),
         }
         self
     }
 
     /// The working directory. Default: the container's.
-    pub fn current_dir(mut self, directory: impl Into<std::path::PathBuf>) -> Self {
+    pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.process.set_cwd(directory.into());
         self
     }
@@ -125,17 +176,38 @@ impl<'p> Exec<'p> {
         self
     }
 
+    /// Supplementary groups, beside those that a named [`user`](Self::user) has. Default: with a user none, or else the container's.
+    pub fn additional_gids(mut self, groups: impl IntoIterator<Item = u32>) -> Self {
+        self.groups = Some(groups.into_iter().collect());
+        self
+    }
+
+    /// A capability, with or without `CAP_`, beside those of the container's program. The program has it whoever it runs as.
+    pub fn capability(mut self, name: &str) -> Self {
+        match crate::capabilities::named(name) {
+            Some(capability) => self.capabilities |= crate::capabilities::mask(&Some([capability].into())),
+            None => self.refuse(format!("there is no capability {name:?}")),
+        }
+        self
+    }
+
+    /// Forbids the program to gain privileges by executing set-user-ID files. Default: as for the container's program.
+    pub fn no_new_privileges(mut self) -> Self {
+        self.process.set_no_new_privileges(Some(true));
+        self
+    }
+
     stream_setters!(exec => exec.stdio, "inherited; for [`output`](Self::output), `/dev/null` and captured.");
+
+    /// A descriptor that the program gets, after those given before: the first is number 3. Default: none but 0, 1 and 2.
+    pub fn descriptor(mut self, descriptor: impl Into<Stdio>) -> Self {
+        self.descriptors.push(descriptor.into());
+        self
+    }
 
     /// Gives the program a terminal of this size. Default: none.
     pub fn terminal(mut self, terminal: Terminal) -> Self {
         self.terminal = Some(terminal);
-        self
-    }
-
-    /// A descriptor that the program gets, as in [`Container::descriptor`](crate::Container::descriptor). Default: none.
-    pub fn descriptor(mut self, descriptor: impl Into<Stdio>) -> Self {
-        self.descriptors.push(descriptor.into());
         self
     }
 
@@ -160,6 +232,26 @@ impl<'p> Exec<'p> {
     /// How long it may run, as in [`Container::time_limit`](crate::Container::time_limit). Only this program is killed then.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = Some(limit);
+        self
+    }
+
+    /// The control group that it runs in: one that exists below the container's, such as `/worker`. Default: the container's.
+    pub fn cgroup(mut self, path: impl Into<PathBuf>) -> Self {
+        self.cgroup = Some(path.into());
+        self
+    }
+
+    /// Lets the program go on when its handle is dropped or this program ends. Default: it ends with either.
+    ///
+    /// [`Process::id`] tells its number. It is reaped by whoever waits for it or for the container.
+    pub fn detached(mut self) -> Self {
+        self.detached = true;
+        self
+    }
+
+    /// Starts the program in a paused container too; that waits until the container is resumed. Default: an error.
+    pub fn ignore_paused(mut self) -> Self {
+        self.ignores_pause = true;
         self
     }
 
@@ -195,18 +287,26 @@ impl<'p> Exec<'p> {
     }
 
     fn start(self, stdio: [Stdio; 3]) -> Result<Process> {
-        let Self { site, mut process, user, descriptors, terminal, time_limit, .. } = self;
+        let Self { site, mut process, user, groups, terminal, time_limit, .. } = self;
         let (console, pidfd) = (self.console_socket.as_deref(), self.pidfd_socket.as_deref());
         let site = site?;
+        if user.is_some() || groups.is_some() {
+            process.user_mut().set_additional_gids(groups);
+        }
         check::console(console, terminal)?;
-        check::program(&process)?;
-        awake(&site)?;
+        check::program(&process, &site.inside.common)?;
+        if !self.ignores_pause {
+            awake(&site)?;
+        }
         if let Some(user) = &user {
             crate::user::resolve_in(site.pid, user, &mut process)?;
         }
-        let entrance = Entrance::of(&site)?;
-        let streams = Streams::of(&stdio, descriptors.len());
-        let mut plan = plan(&site, &process, terminal, &streams, &entrance)?;
+        crate::capabilities::add(&mut process, self.capabilities);
+        let labels = Labels::of(&process)?;
+        let entrance = Entrance::of(&site, self.cgroup.as_deref())?;
+        let streams = Streams::of(&stdio, self.descriptors.len());
+        let further = Further { site: &site, process: &process, terminal, streams, detached: self.detached, labels };
+        let mut plan = further.plan(&entrance)?;
         if let (Some(file), Some(Step::Exec { paths, .. })) = (&self.file, plan.steps.last_mut()) {
             *paths = list([file]);
         }
@@ -215,19 +315,51 @@ impl<'p> Exec<'p> {
         let mut process = start(Start {
             plan: &plan,
             stdio,
-            descriptors: &descriptors,
+            descriptors: &self.descriptors,
             trees: &opened,
             group: None,
             time_limit,
             decider: site.agent.as_ref().map_or(Decider::Nobody, Decider::Agent),
             sockets: Sockets { console, pidfd },
-            detached: false,
+            detached: self.detached,
             inside,
         })?;
-        let further = Further::of(site.pid, &process.life.pidfd);
+        let further = Member::of(site.pid, &process.life.pidfd, self.detached);
         process.life.further = Some(further.map_err(|error| Error::os("cannot duplicate a pidfd", error))?);
         Ok(process)
     }
+}
+
+/// What `given` leaves open is as in the container: no capability, privilege or freedom comes from saying nothing.
+fn completed(mut given: oci::Process, own: &oci::Process) -> oci::Process {
+    let named = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
+    if given.capabilities().is_none() {
+        given.set_capabilities(own.capabilities().clone());
+    }
+    if given.rlimits().as_ref().is_none_or(Vec::is_empty) {
+        given.set_rlimits(own.rlimits().clone());
+    }
+    given.set_no_new_privileges(given.no_new_privileges().or(own.no_new_privileges()));
+    given.set_oom_score_adj(given.oom_score_adj().or(own.oom_score_adj()));
+    if !named(given.apparmor_profile()) {
+        given.set_apparmor_profile(own.apparmor_profile().clone());
+    }
+    if !named(given.selinux_label()) {
+        given.set_selinux_label(own.selinux_label().clone());
+    }
+    if given.io_priority().is_none() {
+        given.set_io_priority(*own.io_priority());
+    }
+    if given.scheduler().is_none() {
+        given.set_scheduler(own.scheduler().clone());
+    }
+    if given.exec_cpu_affinity().is_none() {
+        given.set_exec_cpu_affinity(own.exec_cpu_affinity().clone());
+    }
+    if given.user().umask().is_none() {
+        given.user_mut().set_umask(own.user().umask());
+    }
+    given
 }
 
 /// What is put into a frozen group freezes before it can be told apart from a start that takes long.
@@ -237,70 +369,5 @@ fn awake(site: &Site<'_>) -> Result<()> {
         true => Err(Error::new(ErrorKind::State, "cannot execute in the container: it is paused")
             .with_hint("resume() it first")),
         false => Ok(()),
-    }
-}
-
-/// The third planner: into the control group, into the namespaces, one clone more, and the program.
-fn plan(
-    site: &Site<'_>,
-    process: &oci::Process,
-    terminal: Option<Terminal>,
-    streams: &Streams,
-    entrance: &Entrance,
-) -> Result<Plan> {
-    let inside = &site.inside;
-    let container = Slot(streams.count() as u16);
-    let legacy = entrance.legacy.len();
-    let mut steps = first_steps(process);
-    for file in 0..legacy {
-        let slot = Slot(container.0 + 1 + file as u16);
-        steps.push(Step::WriteTo { file: slot, data: b"0".to_vec() });
-    }
-    steps.push(Step::Conceal {});
-    steps.push(Step::Join { namespace: container, kinds: inside.kinds.flags() });
-    let cgroup = if entrance.unified.is_some() { Slot(container.0 + 1 + legacy as u16) } else { Slot::NONE };
-    steps.push(Step::Fork { flags: 0, cgroup });
-    let program = Program {
-        process,
-        terminal,
-        streams: streams.numbered(),
-        filter: inside.filter.clone(),
-        dies: Some(9),
-        waits_for_parent: false,
-        user_namespace: inside.kinds.contains(keelbox_namespaces::Kind::User),
-    };
-    steps.extend(terminal_steps(&program, 0));
-    steps.extend(last_steps(&program, &inside.host)?);
-    let namespaces = keelbox_namespaces::Selection::new(&inside.host.caller).plan(container);
-    let namespaces = namespaces.map_err(crate::plan::namespaces_refused)?;
-    Ok(Plan { namespaces, limits: keelbox_cgroups::Limits::new(), grouped: false, steps, reserve: streams.reserve() })
-}
-
-/// What a process needs to get into a container and its control group.
-struct Entrance {
-    container: OwnedFd,
-    /// The files of version 1.
-    legacy: Vec<File>,
-    /// The directory of version 2.
-    unified: Option<OwnedFd>,
-}
-
-impl Entrance {
-    fn of(site: &Site<'_>) -> Result<Self> {
-        let group = site.group.as_deref();
-        let legacy = group.map_or(Ok(Vec::new()), Group::procs_files).map_err(cannot)?;
-        let container = site.pidfd.try_clone_to_owned();
-        let container = container.map_err(|error| Error::os("cannot duplicate the container's descriptor", error))?;
-        let unified = group.and_then(Group::directory).map(|directory| directory.try_clone_to_owned()).transpose();
-        let unified = unified.map_err(|error| Error::os("cannot duplicate the control group's descriptor", error))?;
-        Ok(Self { container, legacy, unified })
-    }
-
-    /// In the order of the slots that the plan gives them.
-    fn into_descriptors(self) -> Vec<OwnedFd> {
-        let mut descriptors = vec![self.container];
-        descriptors.extend(self.legacy.into_iter().map(OwnedFd::from));
-        descriptors.extend(self.unified);
-        descriptors
     }
 }

@@ -23,23 +23,58 @@ pub(crate) struct Further {
     exit: Mutex<Option<Result<Exit, Errno>>>,
 }
 
+/// Who keeps a further program in mind.
+#[derive(Debug)]
+enum Known {
+    /// Its handle: without one it is dead and reaped.
+    ByHandle(Weak<Further>),
+    /// Nobody else, since it may outlive its handle.
+    Here(Arc<Further>),
+}
+
+impl Known {
+    fn further(&self) -> Option<Arc<Further>> {
+        match self {
+            Self::ByHandle(further) => further.upgrade(),
+            Self::Here(further) => Some(Arc::clone(further)),
+        }
+    }
+
+    /// Whether there is still something to reap; one without a handle is reaped here if it has ended.
+    fn is_left(&self) -> bool {
+        match self {
+            Self::ByHandle(further) => further.strong_count() > 0,
+            Self::Here(further) => !further.exit.try_lock().is_ok_and(|mut exit| {
+                let ended = || sys::try_wait(&further.pidfd).transpose();
+                if exit.is_none() {
+                    *exit = ended();
+                }
+                exit.is_some()
+            }),
+        }
+    }
+}
+
 /// By the process id of the container's first process, which is nobody else's as long as somebody waits for it.
-static FURTHER: LazyLock<Mutex<HashMap<u32, Vec<Weak<Further>>>>> = LazyLock::new(Mutex::default);
+static FURTHER: LazyLock<Mutex<HashMap<u32, Vec<Known>>>> = LazyLock::new(Mutex::default);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Further {
-    /// Makes the program behind `pidfd` known as a further one of the container whose first process is `container`.
-    pub(crate) fn of(container: u32, pidfd: &OwnedFd) -> io::Result<Arc<Self>> {
+    /// Makes the program behind `pidfd` known as a further one of the container whose first process is `container`; it may outlive
+    /// its handle if it is `detached`.
+    pub(crate) fn of(container: u32, pidfd: &OwnedFd, detached: bool) -> io::Result<Arc<Self>> {
         let further = Arc::new(Self { pidfd: pidfd.try_clone()?, exit: Mutex::new(None) });
         let mut all = lock(&FURTHER);
         all.retain(|_, list| {
-            list.retain(|other| other.strong_count() > 0);
+            list.retain(Known::is_left);
             !list.is_empty()
         });
-        all.entry(container).or_default().push(Arc::downgrade(&further));
+        let known =
+            if detached { Known::Here(Arc::clone(&further)) } else { Known::ByHandle(Arc::downgrade(&further)) };
+        all.entry(container).or_default().push(known);
         Ok(further)
     }
 
@@ -53,7 +88,8 @@ impl Further {
 /// first.
 pub(crate) fn wait_for(container: u32, pidfd: BorrowedFd<'_>, until: Option<Instant>) -> io::Result<bool> {
     loop {
-        let list = lock(&FURTHER).get(&container).map(|list| list.iter().filter_map(Weak::upgrade).collect::<Vec<_>>());
+        let list =
+            lock(&FURTHER).get(&container).map(|list| list.iter().filter_map(Known::further).collect::<Vec<_>>());
         let mut waiting = list.unwrap_or_default();
         // One whose handle is just being waited for is locked and will be reaped there.
         waiting.retain(|further| further.exit.try_lock().is_ok_and(|exit| exit.is_none()));

@@ -6,8 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Refuses a specification that asks for what is not there yet.
 pub(crate) fn honoured(spec: &oci::Spec) -> Result<()> {
-    let asked = [process(spec), linux(spec)].into_iter().flatten().next();
-    match asked {
+    match linux(spec) {
         Some(what) => Err(Error::new(ErrorKind::Unsupported, format!("cannot honour {what}: it is not supported yet"))),
         None => Ok(()),
     }
@@ -17,24 +16,11 @@ fn named(text: Option<&String>) -> bool {
     text.is_some_and(|text| !text.is_empty())
 }
 
-fn process(spec: &oci::Spec) -> Option<&'static str> {
-    let process = spec.process().as_ref()?;
-    let asked = [
-        (named(process.apparmor_profile().as_ref()), "process.apparmorProfile"),
-        (named(process.selinux_label().as_ref()), "process.selinuxLabel"),
-        (process.scheduler().is_some(), "process.scheduler"),
-        (process.exec_cpu_affinity().is_some(), "process.execCPUAffinity"),
-    ];
-    asked.into_iter().find_map(|(asked, what)| asked.then_some(what))
-}
-
 fn linux(spec: &oci::Spec) -> Option<&'static str> {
     let linux = spec.linux().as_ref()?;
     let asked = [
         (linux.intel_rdt().is_some(), "linux.intelRdt"),
-        (linux.memory_policy().is_some(), "linux.memoryPolicy"),
         (named(linux.mount_label().as_ref()), "linux.mountLabel"),
-        (linux.personality().is_some(), "linux.personality"),
         (linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "linux.netDevices"),
     ];
     asked.into_iter().find_map(|(asked, what)| asked.then_some(what))

@@ -2,6 +2,7 @@
 
 use keelbox_cgroups::{Hierarchy, Version};
 use keelbox_namespaces::Caller;
+use nix::sys::resource::{Resource, getrlimit};
 
 use crate::capabilities::ALL;
 use crate::error::{Error, ErrorKind, Result};
@@ -16,6 +17,8 @@ pub(crate) struct Host {
     pub(crate) may_set_groups: bool,
     /// Whether the caller can make namespaces without a user namespace.
     pub(crate) privileged: bool,
+    /// The caller's hard limit of descriptors.
+    pub(crate) descriptors: u64,
 }
 
 impl Host {
@@ -24,7 +27,10 @@ impl Host {
         let caller = Caller::current()
             .map_err(|error| Error::from_part(ErrorKind::Other, "cannot tell who the caller is", error))?;
         let privileged = caller.is_privileged();
-        Ok(Self { bounding: caller.bounding_set() & ALL, may_set_groups: privileged, privileged, caller })
+        let (_, descriptors) = getrlimit(Resource::RLIMIT_NOFILE)
+            .map_err(|errno| Error::os("cannot tell the limits of the caller", errno))?;
+        let bounding = caller.bounding_set() & ALL;
+        Ok(Self { bounding, may_set_groups: privileged, privileged, descriptors, caller })
     }
 }
 

@@ -24,6 +24,7 @@
 
 #[cfg(feature = "tokio")]
 mod asynchronous;
+mod attributes;
 mod builder;
 mod built;
 mod bundle;
@@ -33,6 +34,7 @@ mod check;
 mod control_group;
 mod defaults;
 mod device_rules;
+mod entrance;
 mod error;
 mod exec;
 mod exit;
@@ -44,6 +46,7 @@ mod honoured;
 mod hooks;
 mod host;
 mod image;
+mod labels;
 mod limits;
 mod named;
 mod notify;
@@ -64,6 +67,7 @@ mod template;
 mod terminal;
 mod user;
 
+pub use attributes::{IoPriority, MemoryPolicy, Personality, Scheduler};
 pub use builder::{Container, IntoArguments, Resource};
 pub use built::Built;
 pub use changes::{Change, ChangeKind, Changes};

@@ -176,6 +176,12 @@ impl Process {
         Exec::new(self.life.site(), args)
     }
 
+    /// As [`exec`](Self::exec), for a program as the OCI runtime specification describes one (`process`). See
+    /// [`Handle::exec_process`](crate::Handle::exec_process).
+    pub fn exec_process(&self, process: oci::Process) -> Exec<'_> {
+        Exec::oci(self.life.site(), process)
+    }
+
     /// Stops every process of the container until [`resume`](Self::resume) (the cgroup freezer).
     ///
     /// # Errors

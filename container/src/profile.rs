@@ -54,6 +54,10 @@ pub(crate) const ORDINARY_CAPABILITIES: [Capability; 10] = [
 ];
 
 impl Profile {
+    pub(crate) fn limits_descriptors(self) -> bool {
+        matches!(self, Self::Ordinary | Self::Hostile)
+    }
+
     pub(crate) fn no_new_privileges(self) -> bool {
         matches!(self, Self::Ordinary | Self::Hostile)
     }

@@ -110,6 +110,8 @@ pub(crate) struct Spec {
     pub(crate) masked: Vec<String>,
     /// What a mount of type `cgroup` shows; found out by `build`.
     pub(crate) cgroups: Vec<keelbox_mounts::Hierarchy>,
+    /// Whether the programs stay in the caller's session keyring.
+    pub(crate) callers_keyring: bool,
     /// What the setters refused; told by `build`.
     pub(crate) refused: Option<String>,
 }

@@ -5,7 +5,7 @@ use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// What a standard stream of the program is: [`std::process::Stdio`] that can be used many times.
 ///
@@ -44,6 +44,18 @@ impl Stdio {
     #[must_use]
     pub fn piped() -> Self {
         Self(Kind::Piped)
+    }
+
+    /// A duplicate of the descriptor that this program has under a number: one that it was started with, for instance.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if it has none of this number.
+    pub fn number(number: u32) -> Result<Self> {
+        let duplicate = keelbox_launch::sys::duplicate(number);
+        let cannot =
+            |errno| Error::os(format!("cannot pass on descriptor {number}"), errno).with_kind(ErrorKind::Invalid);
+        duplicate.map(Self::from).map_err(cannot)
     }
 
     pub(crate) fn is_redirected(&self) -> bool {

@@ -40,10 +40,12 @@ fn apply(text: &str, passwd: &[u8], group: &[u8], process: &mut oci::Process) ->
     };
     let user: User = text.parse().map_err(unknown)?;
     let found = user.resolve(passwd, group).map_err(unknown)?;
-    let umask = process.user().umask();
+    let (umask, mut groups) = (process.user().umask(), process.user().additional_gids().clone().unwrap_or_default());
+    groups.retain(|group| !found.additional_gids.contains(group));
+    let groups = [found.additional_gids, groups].concat();
     let mut ids = oci::User::default();
     ids.set_uid(found.uid).set_gid(found.gid).set_umask(umask);
-    ids.set_additional_gids((!found.additional_gids.is_empty()).then_some(found.additional_gids));
+    ids.set_additional_gids((!groups.is_empty()).then_some(groups));
     process.set_user(ids);
     let environment = process.env_mut().get_or_insert_with(Vec::new);
     if !environment.iter().any(|variable| variable.starts_with("HOME=")) {

@@ -54,7 +54,7 @@ fn programs_directories_and_users() -> testkit::Result {
     symlink(canary.path().join("program"), inside("bin/outside"))?;
     symlink("loop", inside("loop"))?;
     let run = |program: &str| Container::from_rootfs(root.path()).args([program]);
-    use ErrorKind::{Invalid, NotExecutable, NotFound, UnknownUser};
+    use ErrorKind::{Invalid, NotExecutable, NotFound, ProgramNotFound as NoProgram, UnknownUser};
     let rows: Vec<Row> = vec![
         (
             "no root",
@@ -70,14 +70,14 @@ fn programs_directories_and_users() -> testkit::Result {
         ),
         ("no program named", Container::from_rootfs(root.path()), Invalid, &["no program is named to run", "args()"]),
         ("an empty name", run(""), Invalid, &["no program"]),
-        ("not in PATH", run("nothing"), NotFound, &["cannot execute nothing: executable file not found in $PATH"]),
-        ("no such path", run("/bin/nothing"), NotFound, &["cannot execute /bin/nothing: no such file or directory"]),
-        ("a link out", run("/bin/outside"), NotFound, &["cannot execute /bin/outside"]),
+        ("not in PATH", run("nothing"), NoProgram, &["cannot execute nothing: executable file not found in $PATH"]),
+        ("no such path", run("/bin/nothing"), NoProgram, &["cannot execute /bin/nothing: no such file or directory"]),
+        ("a link out", run("/bin/outside"), NoProgram, &["cannot execute /bin/outside"]),
         ("not executable", run("/data"), NotExecutable, &["cannot execute /data: permission denied"]),
         ("a directory", run("/etc"), NotExecutable, &["cannot execute /etc: permission denied"]),
-        ("no interpreter", run("/bin/script"), NotFound, &["cannot execute /bin/script", "interpreter"]),
+        ("no interpreter", run("/bin/script"), NoProgram, &["cannot execute /bin/script", "interpreter"]),
         ("no format", run("/bin/binary"), NotExecutable, &["cannot execute /bin/binary: exec format error"]),
-        ("a file as directory", run("/data/sh"), NotFound, &["cannot execute /data/sh"]),
+        ("a file as directory", run("/data/sh"), NoProgram, &["cannot execute /data/sh"]),
         (
             "no directory",
             run("sh").current_dir("/missing"),
@@ -375,7 +375,7 @@ fn working_directories_that_lead_out() -> testkit::Result {
         }
         let container = Container::from_rootfs(root.path()).args([format!("{place}/usr/bin/id")]);
         let error = container.output().expect_err("no such program inside");
-        assert!(matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotExecutable), "{error:?}");
+        assert!(matches!(error.kind(), ErrorKind::ProgramNotFound | ErrorKind::NotExecutable), "{error:?}");
         canary.assert_unchanged();
     }
     Ok(())
@@ -470,10 +470,10 @@ fn further_programs_are_checked_too() -> testkit::Result {
     let mut process = Container::from_rootfs(root.path()).args(["/probe", "sleep", "60000"]).spawn()?;
     let leaks = LeakCheck::begin();
     let exec = |args: &[&str]| process.exec(args.iter().copied()).output();
-    use ErrorKind::{Invalid, NotExecutable, NotFound, UnknownUser};
+    use ErrorKind::{Invalid, NotExecutable, NotFound, ProgramNotFound as NoProgram, UnknownUser};
     for (what, refused, kind, word) in [
         ("nothing", exec(&[]), Invalid, "no program"),
-        ("not in PATH", exec(&["nothing"]), NotFound, "cannot execute nothing: executable file not found in $PATH"),
+        ("not in PATH", exec(&["nothing"]), NoProgram, "cannot execute nothing: executable file not found in $PATH"),
         ("a directory", exec(&["/etc"]), NotExecutable, "permission denied"),
         ("a NUL byte", exec(&["echo", "a\0b"]), Invalid, "NUL"),
         ("a NUL byte in a variable", process.exec(["true"]).env("A", "\0").output(), Invalid, "NUL"),
@@ -503,7 +503,7 @@ fn runs_of_a_template_are_checked_too() -> testkit::Result {
     let template = Container::from_rootfs(root.path()).args(["true"]).profile(Profile::Ordinary).template()?;
     for (what, refused, kind, word) in [
         ("no program", template.args([""]).status(), ErrorKind::Invalid, "no program"),
-        ("not in PATH", template.args(["nothing"]).status(), ErrorKind::NotFound, "nothing"),
+        ("not in PATH", template.args(["nothing"]).status(), ErrorKind::ProgramNotFound, "nothing"),
         ("a NUL byte", template.args(["echo", "a\0b"]).status(), ErrorKind::Invalid, "NUL"),
         ("= in a variable", template.args(["true"]).env("A=B", "C").status(), ErrorKind::Invalid, "A=B"),
     ] {

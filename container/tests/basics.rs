@@ -87,7 +87,7 @@ fn errors_say_step_object_cause() -> testkit::Result {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(error.report(), "cannot open root file system /nowhere: No such file or directory");
     let error = Container::from_rootfs(root.path()).args(["nothing"]).output().expect_err("no such program");
-    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(error.kind(), ErrorKind::ProgramNotFound);
     assert_eq!(error.report(), "cannot execute nothing: executable file not found in $PATH");
     let error = Container::from_rootfs(root.path()).args(["/etc"]).output().expect_err("a directory");
     assert_eq!(error.kind(), ErrorKind::NotExecutable, "{error:?}");

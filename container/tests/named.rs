@@ -193,7 +193,7 @@ fn nothing_is_left() -> testkit::Result {
     // The start fails.
     let handle = bench.create("a", &["/missing"])?;
     let error = handle.start().expect_err("no such program");
-    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(error.kind(), ErrorKind::ProgramNotFound);
     assert_eq!(error.to_string(), "cannot execute /missing");
     assert!(!handle.wait()?.expect("it was our child").success());
     assert_eq!(handle.status(), Status::Stopped);

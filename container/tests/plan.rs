@@ -1,6 +1,6 @@
 //! Plans as text: what each profile asks of the kernel, compared with files in the repository. Nothing is run here.
 //!
-//! What differs between machines is given another name: the root's path, the caller's ids, the caller's bounding set.
+//! What differs between machines is given another name: the root's path, the caller's ids, bounding set and limits.
 
 mod common;
 
@@ -21,6 +21,8 @@ fn text(container: Container, root: &std::path::Path) -> testkit::Result<String>
         line if line.contains("set the capabilities to ") && (line.contains("sys_admin") || line.ends_with(" all")) => {
             line.split(" to ").next().unwrap_or(line)
         }
+        // No more than the caller may have.
+        line if line.contains("RLIMIT_NOFILE to 1024 (hard") => line.split(" (").next().unwrap_or(line),
         line => line,
     });
     Ok(numbered_anew(lines))

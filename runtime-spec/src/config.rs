@@ -258,6 +258,37 @@ pub fn check_json(text: &[u8]) -> Result<Vec<Problem>, Error> {
     Ok(check::config(&raw))
 }
 
+/// Reads what `process` is in a configuration from a text of its own, as runtimes take it for a further program in a container, and
+/// checks it strictly.
+///
+/// # Errors
+///
+/// As [`Config::from_json`]; [`ErrorKind::Value`] also for what [`Config::check`] finds to be an error. Pointers begin with `/process`.
+///
+/// ```
+/// let process = keelbox_runtime_spec::process_from_json(br#"{"cwd": "/", "args": ["ls"], "user": {"uid": 5, "gid": 5}}"#)?;
+/// assert_eq!(process.user().uid(), 5);
+/// assert!(keelbox_runtime_spec::process_from_json(br#"{"cwd": "srv", "args": ["ls"]}"#).is_err());
+/// # Ok::<(), keelbox_runtime_spec::Error>(())
+/// ```
+pub fn process_from_json(text: &[u8]) -> Result<oci_spec::runtime::Process, Error> {
+    const PROCESS: &str = "parse process";
+    let process = json::parse(text, PROCESS)?;
+    if !process.is_object() {
+        return Err(Error::new(ErrorKind::Value, PROCESS).pointer_to("/process".to_owned()));
+    }
+    let mut raw = serde_json::json!({ "ociVersion": "1.3.0", "process": process });
+    CONFIG.strip_nulls(&mut raw);
+    let serious =
+        |problem: &Problem| problem.severity() == Severity::Error && problem.pointer().starts_with("/process");
+    let problems: Vec<Problem> = check::config(&raw).into_iter().filter(serious).collect();
+    if !problems.is_empty() {
+        return Err(Error::values(PROCESS, problems));
+    }
+    let spec = Config::from_value(raw, PROCESS)?.into_spec();
+    spec.process().clone().ok_or_else(|| Error::new(ErrorKind::Value, PROCESS))
+}
+
 fn unescape(name: &str) -> String {
     name.replace("~1", "/").replace("~0", "~")
 }

@@ -55,7 +55,7 @@ mod version;
 mod view;
 
 pub use bundle::Bundle;
-pub use config::{Config, check_json};
+pub use config::{Config, check_json, process_from_json};
 pub use error::{Error, ErrorKind};
 pub use features::{
     CgroupFeatures, Enabled, Features, IntelRdtFeatures, LinuxFeatures, MemoryPolicyFeatures, MountExtensions,

@@ -75,13 +75,11 @@ fn lower(cause: &str) -> String {
     }
 }
 
-/// A program that is not there, or cannot be executed, is told as shells do; "in" stands for the container.
+/// A program that is not there, or cannot be executed, is told as shells do.
 fn status(error: &keelbox::Error) -> u8 {
-    let attempt = error.to_string();
-    let of_the_program = attempt.starts_with("cannot execute ") && !attempt.starts_with("cannot execute in ");
     match error.kind() {
-        ErrorKind::NotFound if of_the_program => Failure::NOT_FOUND,
-        ErrorKind::NotExecutable if of_the_program => Failure::NOT_EXECUTABLE,
+        ErrorKind::ProgramNotFound => Failure::NOT_FOUND,
+        ErrorKind::NotExecutable => Failure::NOT_EXECUTABLE,
         _ => Failure::STATUS,
     }
 }

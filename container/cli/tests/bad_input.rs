@@ -88,15 +88,9 @@ fn help_and_version_are_no_failures() -> testkit::Result {
 /// What a configuration may ask for and nobody does yet, with a value that is right.
 fn not_there_yet() -> Vec<(&'static str, Value)> {
     vec![
-        ("/process/apparmorProfile", json!("some")),
-        ("/process/selinuxLabel", json!("some")),
-        ("/process/scheduler", json!({ "policy": "SCHED_OTHER" })),
-        ("/process/execCPUAffinity", json!({ "initial": "0" })),
         ("/linux/intelRdt", json!({ "closID": "some" })),
-        ("/linux/memoryPolicy", json!({ "mode": "MPOL_BIND", "nodes": "0" })),
         ("/linux/mountLabel", json!("some")),
         ("/linux/netDevices", json!({ "eth0": {} })),
-        ("/linux/personality", json!({ "domain": "LINUX" })),
     ]
 }
 

@@ -119,13 +119,16 @@ describe! { f;
     Self::Open { path, .. } => write!(f, "open directory {}", Text(path)),
         "Later steps start from this directory, whatever becomes of its path (O_PATH in open(2)).";
 
-    Self::Umask { mask } => write!(f, "set the umask to {mask:04o}"),
-        "Files get the modes asked for, whatever the host's own mask is (umask(2)).";
+    Self::Umask { mask } => match *mask {
+        Self::CALLERS_UMASK => f.write_str("set the umask to the caller's"),
+        mask => write!(f, "set the umask to {mask:04o}"),
+    },
+        "New files get no more mode bits than this leaves (umask(2)).";
     Self::ResourceLimit { resource, soft, hard } => {
         write!(f, "set {} to {} (hard {})", Named("RLIMIT_", LIMITS, *resource), Limit(*soft), Limit(*hard))
     },
         "A limit of the process itself, besides those of its cgroup (getrlimit(2)).";
-    Self::Scheduler { .. } => f.write_str("set the scheduling policy"),
+    Self::Scheduler { attr } => write!(f, "set the scheduling policy to {}", Policy(attr)),
         "The program runs under this scheduling policy (sched_setattr(2), sched(7)).";
     Self::Nice { value } => write!(f, "set the nice value to {value}"),
         "The program gets more or less of the processor than others (setpriority(2), sched(7)).";
@@ -141,7 +144,10 @@ describe! { f;
         "The program's memory comes from these nodes (set_mempolicy(2), numa(7)).";
     Self::Personality { value } => write!(f, "set the execution domain to {value:#x}"),
         "The program runs as on another kind of machine, such as a 32-bit one (personality(2)).";
-    Self::Keyring { name } => write!(f, "join a new session keyring {}", Quoted(name.to_bytes())),
+    Self::Keyring { name } => match name.to_bytes() {
+        b"" => f.write_str("join a new session keyring"),
+        name => write!(f, "join the session keyring {}", Quoted(name)),
+    },
         "The program must not find the host's keys (session-keyring(7), keyctl(2)).";
     Self::Groups { list } => write!(f, "set the supplementary groups to {}", GroupList(list)),
         "The host's own groups are given up; the program has those of its user (setgroups(2)).";

@@ -17,7 +17,7 @@ use crate::sys::{Call, Errno, Kernel, Linux};
 /// `unshare(2)`, credentials) or for the process, as the kernel has it.
 ///
 /// Steps that need a process of their own (`Wait`, `Fork`, `Dies`, `Exec`, `Terminal`, `Conceal`, `Tell`, `Session`, `Signals`,
-/// `Descriptor`, and a `Seccomp` with a listener) are refused with `ENOSYS`.
+/// `Descriptor`, `IoPriority`, and a `Seccomp` with a listener) are refused with `ENOSYS`.
 ///
 /// # Errors
 ///
@@ -107,6 +107,8 @@ fn needs_a_process(step: &OwnedStep) -> bool {
     match step {
         Step::Seccomp { flags, .. } => flags & SECCOMP_FILTER_FLAG_NEW_LISTENER != 0,
         Step::Wait { .. } | Step::Fork { .. } | Step::Dies { .. } | Step::Exec { .. } | Step::Terminal { .. } => true,
+        // The process group is that of the caller's other processes too.
+        Step::IoPriority { .. } => true,
         Step::Conceal {} | Step::Tell { .. } | Step::Descriptor { .. } | Step::Session {} | Step::Signals {} => true,
         _ => false,
     }

@@ -376,7 +376,7 @@ steps! {
 
     /// Sets the file mode creation mask.
     50 Umask {
-        /// The mask.
+        /// The mask, or [`Step::CALLERS_UMASK`].
         mask: u32,
     }
     /// Sets a resource limit (`prlimit(2)`).
@@ -390,7 +390,7 @@ steps! {
     }
     /// Sets scheduling policy and attributes (`sched_setattr(2)`).
     52 Scheduler {
-        /// The structure's bytes.
+        /// The structure's 56 bytes.
         attr: F::Bytes,
     }
     /// Sets the nice value.
@@ -398,7 +398,7 @@ steps! {
         /// -20 to 19.
         value: i32,
     }
-    /// Sets class and level of I/O priority (`ioprio_set(2)`).
+    /// Sets class and level of I/O priority of the process group (`ioprio_set(2)`).
     54 IoPriority {
         /// Class and level as the kernel packs them.
         value: u32,
@@ -420,9 +420,9 @@ steps! {
         /// The persona.
         value: u64,
     }
-    /// Joins a new session keyring (`keyctl(2)`).
+    /// Joins a session keyring (`keyctl(2)`). A kernel without keys passes over it.
     58 Keyring {
-        /// Its name.
+        /// Its name; empty for a new one that nobody else can join.
         name: F::Text,
     }
     /// Sets supplementary groups (`setgroups(2)`).
@@ -504,4 +504,9 @@ steps! {
         /// else knows beforehand.
         environment: F::Bytes,
     }
+}
+
+impl<F: Form> Step<F> {
+    /// For [`Step::Umask`]: the mask that the program which starts the stage has.
+    pub const CALLERS_UMASK: u32 = u32::MAX;
 }

@@ -43,8 +43,8 @@ fn main(arguments: entry::Texts, environment: entry::Texts, room: &'static mut [
     let Some(control) = argument.and_then(|text| number(text.to_bytes())).filter(|control| *control > 2) else {
         exit(NO_PROGRAM)
     };
-    let _umask = Linux.perform(Call::umask(0));
-    let mut machine = Machine::new(Linux, control, room);
+    let umask = Linux.perform(Call::umask(0));
+    let mut machine = Machine::new(Linux, control, room).umask(umask.unwrap_or(0o022) as u32);
     match machine.tidy().and_then(|()| machine.serve()) {
         Err(Stop::Failed { step: _, errno }) => {
             machine.report(wire::Report::FAILED, errno.0);

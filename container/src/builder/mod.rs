@@ -3,6 +3,7 @@
 //! Setters cannot fail and touch nothing; [`Container::build`] checks, resolves names and unpacks the image. The setters are in
 //! the files beside this one, by subject.
 
+mod attributes;
 mod files;
 mod isolation;
 mod program;
@@ -24,6 +25,7 @@ use crate::profile::Profile;
 use crate::spec::{Network, RootSource, Spec, UserChoice};
 use crate::stdio::Stdio;
 
+pub(crate) use attributes::Settings;
 pub use program::IntoArguments;
 pub use resources::Resource;
 
@@ -87,6 +89,7 @@ impl Container {
             seccomp: None,
             masked: Vec::new(),
             cgroups: Vec::new(),
+            callers_keyring: false,
             refused: None,
         };
         Self { spec }

@@ -78,9 +78,9 @@ impl Container {
         self
     }
 
-    /// The mask of mode bits that new files do not get. Default: `0o022`.
-    pub fn umask(mut self, mask: u32) -> Self {
-        self.spec.process().user_mut().set_umask(Some(mask & 0o777));
+    /// The NIS domain name inside. Default: the host's.
+    pub fn domainname(mut self, name: impl Into<String>) -> Self {
+        self.spec.oci.set_domainname(Some(name.into()));
         self
     }
 

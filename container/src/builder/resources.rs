@@ -1,4 +1,4 @@
-//! Setters about resources: cgroup limits, resource limits of the process, time.
+//! Setters about resources: cgroup limits, time, and the names of resource limits.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub enum Resource {
 }
 
 impl Resource {
-    fn oci(self) -> oci::PosixRlimitType {
+    pub(crate) fn oci(self) -> oci::PosixRlimitType {
         use oci::PosixRlimitType as Type;
         match self {
             Self::Cpu => Type::RlimitCpu,
@@ -102,27 +102,6 @@ impl Container {
             self.spec.refuse(format!("cannot use {} as the path of a control group: it climbs", path.display()));
         }
         self.spec.linux().set_cgroups_path(Some(path));
-        self
-    }
-
-    /// A resource limit of the program and its children, soft and hard. Default: those of the calling process.
-    pub fn rlimit(mut self, resource: Resource, soft: u64, hard: u64) -> Self {
-        let kind = resource.oci();
-        if soft > hard {
-            self.spec.refuse(format!("the soft limit {soft} of {resource:?} is above the hard limit {hard}"));
-        }
-        let limit = oci::PosixRlimitBuilder::default().typ(kind).soft(soft).hard(hard).build().unwrap_or_default();
-        let mut limits = self.spec.process().rlimits().clone().unwrap_or_default();
-        limits.retain(|existing| existing.typ() != kind);
-        limits.push(limit);
-        self.spec.process().set_rlimits(Some(limits));
-        self
-    }
-
-    /// How likely the kernel picks the program when memory is short: -1,000 to 1,000. Default: the caller's. Lowering it
-    /// needs `CAP_SYS_RESOURCE`.
-    pub fn oom_score_adj(mut self, score: i32) -> Self {
-        self.spec.process().set_oom_score_adj(Some(score));
         self
     }
 

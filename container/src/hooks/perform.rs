@@ -16,7 +16,7 @@ use oci_spec::runtime as oci;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::Inside;
 use crate::host::Host;
-use crate::plan::{Plan, Streams, namespaces_refused};
+use crate::plan::{Common, Plan, Streams, namespaces_refused};
 use crate::poll;
 use crate::process::Process;
 use crate::start::{Sockets, Start, start};
@@ -80,7 +80,13 @@ pub(crate) fn outside(hook: &oci::Hook, outside: &Outside<'_>, json: &str) -> Re
         decider: Decider::Nobody,
         sockets: Sockets::default(),
         detached: false,
-        inside: Inside { kinds, process: oci::Process::default(), filter: None, host: outside.host.clone() },
+        inside: Inside {
+            kinds,
+            process: oci::Process::default(),
+            common: Common::default(),
+            filter: None,
+            host: outside.host.clone(),
+        },
     })
 }
 
@@ -211,6 +217,6 @@ mod tests {
         hook.set_path("/absent/hook".into());
         let host = Host::current().unwrap();
         let refused = outside(&hook, &Outside { host: &host, directory: Path::new("/") }, "{}").unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::NotFound);
+        assert_eq!(refused.kind(), ErrorKind::ProgramNotFound);
     }
 }

@@ -92,6 +92,7 @@ impl Making<'_> {
             Record::intent(prospect.directories.clone(), built.spec.bundle.clone(), kinds, built.filter.as_ref());
         intent.special = is_special(&built.spec.oci, built.agent_path().is_some());
         intent.made.clone_from(&prospect.made);
+        intent.callers_keyring = built.spec.callers_keyring;
         self.place.write(&intent)?;
         self.record = Some(intent);
         self.write_config()?;

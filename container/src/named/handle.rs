@@ -26,6 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::exec::{Exec, Held, Inside, Site};
 use crate::exit::ExitStatus;
 use crate::host::Host;
+use crate::plan::Common;
 use crate::signal::Signal;
 use crate::terminal::Tty;
 
@@ -171,7 +172,7 @@ impl Handle {
     ///
     /// [`ErrorKind::State`] if the container is not [`Status::Created`]: of several who start it, one succeeds;
     /// [`ErrorKind::Invalid`] if its bundle names no program. What the kernel refuses at the last steps, such as
-    /// [`ErrorKind::NotFound`] for a program that is not there; the container has ended then. [`ErrorKind::Hook`] if a hook failed;
+    /// [`ErrorKind::ProgramNotFound`] for a program that is not there; the container has ended then. [`ErrorKind::Hook`] if a hook failed;
     /// the container is deleted then.
     pub fn start(&self) -> Result<()> {
         start::start(self)
@@ -252,6 +253,14 @@ impl Handle {
     /// [`ErrorKind::State`] if not.
     pub fn exec(&self, args: impl IntoIterator<Item = impl Into<String>>) -> Exec<'_> {
         Exec::new(self.site(Status::Running), args)
+    }
+
+    /// As [`exec`](Self::exec), for a program as the OCI runtime specification describes one (`process`), for instance from a file
+    /// that [`process_from_json`](keelbox_runtime_spec::process_from_json) reads.
+    ///
+    /// Capabilities, limits, labels, priorities, `noNewPrivileges` and `oomScoreAdj` that it leaves open are those of the container.
+    pub fn exec_process(&self, process: oci::Process) -> Exec<'_> {
+        Exec::oci(self.site(Status::Running), process)
     }
 
     /// Stops every process of the container until [`resume`](Self::resume) (the cgroup freezer).
@@ -365,10 +374,14 @@ impl Handle {
         let attempt = format!("cannot execute in container {}", self.id());
         let (record, status) = self.look(&attempt)?;
         let refused = || Error::new(ErrorKind::State, format!("{attempt}: it is {status}, not {when}"));
-        let process = self.process.get().filter(|_| status == when).ok_or_else(refused)?;
+        // Whether a pause is in the way is for the further program to say.
+        let right = status == when || (status, when) == (Status::Paused, Status::Running);
+        let process = self.process.get().filter(|_| right).ok_or_else(refused)?;
+        let config = self.config()?.into_spec();
         let inside = Inside {
             kinds: NamespaceSet::from_flags(record.kinds),
-            process: self.config()?.into_spec().process().clone().unwrap_or_default(),
+            process: config.process().clone().unwrap_or_default(),
+            common: Common::of(&config, record.callers_keyring),
             filter: record.filter(),
             host: Host::current()?,
         };

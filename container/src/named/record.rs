@@ -45,6 +45,9 @@ pub(crate) struct Record {
     /// The kinds of namespaces that are not the host's, as `CLONE_NEW*` flags.
     pub(crate) kinds: u32,
     filter: Option<StoredFilter>,
+    /// Whether the programs stay in the session keyring of whoever starts them.
+    #[serde(default)]
+    pub(crate) callers_keyring: bool,
     pub(crate) barrier: Option<Barrier>,
     end: Option<End>,
     /// Whether more than this must be known of it later: it has hooks, or an agent, or no program.
@@ -101,6 +104,7 @@ impl Record {
             bundle,
             kinds: kinds.flags(),
             filter,
+            callers_keyring: false,
             barrier: None,
             end: None,
             special: false,

@@ -1,5 +1,6 @@
 //! A container as the list of what is asked of the kernel. Pure data: shown, compared, and made without any privilege.
 
+mod attributes;
 mod namespaces;
 mod program;
 mod run;
@@ -11,6 +12,7 @@ use keelbox_launch::{Failure, OwnedStep, Slot, Step};
 
 use crate::error::{Error, ErrorKind};
 
+pub(crate) use attributes::{Common, affinity, attributes};
 pub(crate) use namespaces::{kind as namespace_kind, oci_kind, refused as namespaces_refused};
 pub(crate) use program::{Filter, Program, execution, first_steps, last_steps, set_variable, terminal_steps};
 pub(crate) use run::{Streams, root_plan, run, run_with};
@@ -97,6 +99,25 @@ pub(crate) fn step_error(steps: &[OwnedStep], failure: Failure) -> Error {
         (Step::LeaveOldRoot {}, Errno::ELOOP) => error
             .with_kind(ErrorKind::Invalid)
             .with_hint("a mount point, such as /dev, is a symbolic link to / in the root file system"),
+        (Step::ResourceLimit { resource, .. }, Errno::EPERM) => match hard_limit(*resource) {
+            Some(hard) => error.with_hint(format!("the hard limit here is {hard}; raising it needs CAP_SYS_RESOURCE")),
+            None => error.with_hint("raising a hard limit needs CAP_SYS_RESOURCE"),
+        },
+        (Step::Keyring { .. }, Errno::EDQUOT) => error
+            .with_kind(ErrorKind::Limit)
+            .with_hint("the user has as many keys as kernel.keys.maxkeys allows; no_new_keyring() needs none"),
+        (Step::Write { path, .. }, Errno::EACCES) if path.as_c_str() == c"/proc/self/oom_score_adj" => {
+            error.with_hint("lowering it needs CAP_SYS_RESOURCE")
+        }
+        (Step::Write { path, .. }, Errno::ENOENT | Errno::EINVAL) if path.to_bytes().starts_with(b"self/attr/") => {
+            error.with_kind(ErrorKind::NotFound).with_hint("this machine knows no such profile or label")
+        }
+        (Step::MemoryPolicy { .. }, Errno::EINVAL) => error
+            .with_kind(ErrorKind::Invalid)
+            .with_hint("the program may not use these nodes, or this kernel lacks the mode"),
+        (Step::Scheduler { .. }, Errno::EPERM) => {
+            error.with_hint("this needs CAP_SYS_NICE, and a deadline needs every processor")
+        }
         (Step::Attach { .. }, Errno::EINVAL | Errno::ENOTDIR) => error
             .with_kind(ErrorKind::Invalid)
             .with_hint("a file can be mounted only on a file, a directory only on a directory"),
@@ -107,6 +128,15 @@ pub(crate) fn step_error(steps: &[OwnedStep], failure: Failure) -> Error {
     }
 }
 
+/// The hard limit of this program, which the stage had too.
+fn hard_limit(resource: u32) -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let column = |line: &str, at: usize| line.get(at..)?.split_whitespace().next()?.parse().ok();
+    let hard = limits.lines().next()?.find("Hard Limit")?;
+    // In the order of this file (fs/proc/base.c, lnames), which is that of the numbers.
+    column(limits.lines().nth(resource as usize + 1)?, hard)
+}
+
 /// In the words that container engines look for.
 pub(crate) fn execution_error(arguments: &[u8], errno: keelbox_launch::Errno) -> Error {
     use keelbox_launch::Errno;
@@ -115,10 +145,10 @@ pub(crate) fn execution_error(arguments: &[u8], errno: keelbox_launch::Errno) ->
     let attempt = format!("cannot execute {name}");
     match errno {
         Errno::ENOENT if !name.contains('/') => {
-            Error::from_part(ErrorKind::NotFound, attempt, Words("executable file not found in $PATH"))
+            Error::from_part(ErrorKind::ProgramNotFound, attempt, Words("executable file not found in $PATH"))
         }
         Errno::ENOENT | Errno::ENOTDIR => {
-            let error = Error::from_part(ErrorKind::NotFound, attempt, Words("no such file or directory"));
+            let error = Error::from_part(ErrorKind::ProgramNotFound, attempt, Words("no such file or directory"));
             error.with_hint("a script or a dynamic program is missing its interpreter, or the file itself is not there")
         }
         Errno::EACCES => Error::from_part(ErrorKind::NotExecutable, attempt, Words("permission denied")),

@@ -1,7 +1,7 @@
 //! Plans the last part of every launch: what the program may do, who it is, its streams, and its execution. Pure.
 //!
 //! The order is the kernel's: what needs privilege comes before the ids change, the bounding set before the capabilities, the
-//! filter last. `create`, `run` and `exec` share it.
+//! filter last. `create`, `run` and `exec` share it. What it is given beside that is in `attributes.rs`.
 
 use keelbox_launch::{OwnedStep, Slot, Step, list, text};
 use oci_spec::runtime as oci;
@@ -10,7 +10,10 @@ use crate::capabilities::{ALL, mask};
 use crate::check;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
+use crate::labels::Labels;
 use crate::terminal::Terminal;
+
+use super::attributes::{Common, attributes, keyring, late_limits};
 
 /// What the planner is told about the program, beside its OCI description.
 #[derive(Clone, Debug)]
@@ -27,6 +30,11 @@ pub(crate) struct Program<'a> {
     /// Whether it is in a user namespace that is not the caller's, where every capability is in the bounding set again
     /// (user_namespaces(7)).
     pub(crate) user_namespace: bool,
+    pub(crate) common: &'a Common,
+    /// Its labels, with the slot of the host's `/proc`.
+    pub(crate) labels: Option<(&'a Labels, Slot)>,
+    /// The processors of a further program, once it is in the control group.
+    pub(crate) affinity: Option<OwnedStep>,
 }
 
 /// A system call filter, compiled.
@@ -56,23 +64,32 @@ pub(crate) fn first_steps(process: &oci::Process) -> Vec<OwnedStep> {
 /// The steps from the finished root to the execution of the program.
 pub(crate) fn last_steps(program: &Program<'_>, host: &Host) -> Result<Vec<OwnedStep>> {
     let process = program.process;
-    let mut steps = resources(process);
+    let mut steps: Vec<OwnedStep> = program.affinity.iter().cloned().collect();
+    steps.extend(attributes(process, program.common)?);
+    if let Some(keyring) = keyring(program.common) {
+        steps.extend(program.labels.and_then(|(labels, proc)| labels.of_keys(proc)));
+        steps.push(keyring);
+    }
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
-    steps.push(Step::Umask { mask: process.user().umask().unwrap_or(0o022) });
+    steps.push(Step::Umask { mask: process.user().umask().unwrap_or(OwnedStep::CALLERS_UMASK) });
     steps.push(Step::WorkingDirectory { path: text(process.cwd()), create: 0 });
-    let sets = Sets::of(process, host);
-    // What the caller has not got needs no dropping, for which it may lack the privilege.
+    // What the caller has not got cannot be granted, and needs no dropping, for which it may lack the privilege.
     let absent = if program.user_namespace { 0 } else { !host.bounding };
+    let sets = Sets::of(process, host).without(absent);
     steps.push(Step::Bounding { keep: sets.bounding | absent });
     let filter =
         program.filter.as_ref().map(|filter| Step::Seccomp { flags: filter.flags, filter: filter.bytes.clone() });
+    let labels: Vec<OwnedStep> = program.labels.into_iter().flat_map(|(labels, proc)| labels.steps(proc)).collect();
     if !no_new_privileges {
+        // The filter may forbid what labelling needs.
+        steps.extend(labels.clone());
         steps.extend(filter.clone());
     }
-    steps.extend(identity(process, host));
+    steps.extend(identity(process, host.may_set_groups || program.common.maps_groups));
     let Sets { effective, permitted, inheritable, ambient, .. } = sets;
     steps.push(Step::Capabilities { effective, permitted, inheritable, ambient });
     if no_new_privileges {
+        steps.extend(labels);
         steps.push(Step::NoNewPrivileges {});
     }
     if program.waits_for_parent {
@@ -82,6 +99,7 @@ pub(crate) fn last_steps(program: &Program<'_>, host: &Host) -> Result<Vec<Owned
     // From here on everything belongs to one run: see `Plan::split`.
     steps.extend(program.streams.iter().map(|(slot, number)| Step::Descriptor { slot: *slot, number: *number }));
     steps.push(Step::Signals {});
+    steps.extend(late_limits(process)?);
     if no_new_privileges {
         steps.extend(filter);
     }
@@ -99,27 +117,11 @@ pub(crate) fn terminal_steps(program: &Program<'_>, console: u32) -> Vec<OwnedSt
     steps
 }
 
-fn resources(process: &oci::Process) -> Vec<OwnedStep> {
-    let limits = process.rlimits().iter().flatten();
-    let mut steps: Vec<OwnedStep> = limits
-        .map(|limit| Step::ResourceLimit { resource: limit.typ() as u32, soft: limit.soft(), hard: limit.hard() })
-        .collect();
-    if let Some(priority) = process.io_priority() {
-        let class = match priority.class() {
-            oci::IOPriorityClass::IoprioClassRt => 1,
-            oci::IOPriorityClass::IoprioClassBe => 2,
-            oci::IOPriorityClass::IoprioClassIdle => 3,
-        };
-        steps.push(Step::IoPriority { value: class << 13 | priority.priority() as u32 & 0x1fff });
-    }
-    steps
-}
-
-fn identity(process: &oci::Process, host: &Host) -> Vec<OwnedStep> {
+fn identity(process: &oci::Process, may_set_groups: bool) -> Vec<OwnedStep> {
     let user = process.user();
     let groups = user.additional_gids().as_deref().unwrap_or_default();
     let mut steps = Vec::new();
-    if host.may_set_groups {
+    if may_set_groups {
         steps.push(Step::Groups { list: groups.iter().flat_map(|group| group.to_ne_bytes()).collect() });
     }
     steps.push(Step::Ids { user: user.uid(), group: user.gid() });
@@ -137,6 +139,13 @@ struct Sets {
 }
 
 impl Sets {
+    fn without(self, absent: u64) -> Self {
+        let Self { bounding, effective, permitted, inheritable, ambient } = self;
+        let [bounding, effective, permitted, inheritable, ambient] =
+            [bounding, effective, permitted, inheritable, ambient].map(|set| set & !absent);
+        Self { bounding, effective, permitted, inheritable, ambient }
+    }
+
     /// Without any mention of capabilities the program keeps what the caller has.
     fn of(process: &oci::Process, host: &Host) -> Self {
         let Some(named) = process.capabilities() else {

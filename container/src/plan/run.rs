@@ -10,11 +10,12 @@ use keelbox_namespaces::Kind;
 use keelbox_runtime_spec::sysctl;
 use oci_spec::runtime as oci;
 
-use super::{Plan, Program, first_steps, last_steps, namespace_kind, terminal_steps};
+use super::{Common, Plan, Program, first_steps, last_steps, namespace_kind, terminal_steps};
 use crate::built::Built;
 use crate::changes::Kept;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks;
+use crate::labels::Labels;
 use crate::profile::Profile;
 use crate::spec::{self, Spec};
 use crate::stdio::Stdio;
@@ -78,6 +79,9 @@ pub(crate) fn run_with(
     *allocator = SlotAllocator::new(Slot(filled as u16));
     let root = root_plan(spec, kept)?;
     let root = assemble(&root, allocator).map_err(refused)?;
+    let labels =
+        if built.labels.is_empty() { None } else { Some((&built.labels, allocator.allocate().map_err(refused)?)) };
+    let common = Common::of(&spec.oci, spec.callers_keyring);
     let program = Program {
         process,
         terminal: spec.terminal,
@@ -86,8 +90,12 @@ pub(crate) fn run_with(
         dies: (!spec.detached).then_some(9),
         waits_for_parent: built.seated,
         user_namespace: spec.has(Kind::User),
+        common: &common,
+        labels,
+        affinity: None,
     };
     let mut steps = first_steps(process);
+    steps.extend(labels.map(|(_, proc)| Labels::open(proc)));
     steps.extend(namespaces.steps().iter().cloned());
     steps.extend(kernel_parameters(spec, allocator)?);
     steps.extend(root.steps);

@@ -10,5 +10,6 @@ mod common;
 mod groups;
 mod hooks;
 mod life;
+mod process;
 mod root;
 mod seccomp;

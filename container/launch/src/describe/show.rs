@@ -60,6 +60,9 @@ pub(super) const ATTRIBUTES: [(u64, &str, &str); 8] = [
 pub(super) const LIMITS: &str =
     "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME";
 pub(super) const IO_CLASSES: &str = "none real-time best-effort idle";
+pub(super) const POLICIES: &str = "other fifo round-robin batch iso idle deadline";
+const POLICY_FLAGS: &str =
+    "reset-on-fork reclaim overrun-signal keep-policy keep-parameters clamp-minimum clamp-maximum";
 pub(super) const MEMORY_POLICIES: &str = "default preferred bind interleave local preferred-many weighted-interleave";
 pub(super) const CAPABILITIES: &str = "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable \
     net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot \
@@ -233,6 +236,38 @@ impl Display for Named {
             Some(name) => f.write_str(name),
             None => write!(f, "{kind}{index}"),
         }
+    }
+}
+
+/// The structure of `sched_setattr(2)`: the policy, and the values that it goes by.
+pub(super) struct Policy<'a>(pub(super) &'a [u8]);
+
+impl Policy<'_> {
+    fn half(&self, at: usize) -> u32 {
+        self.0.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u32::from_ne_bytes(*bytes))
+    }
+
+    fn whole(&self, at: usize) -> u64 {
+        self.0.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u64::from_ne_bytes(*bytes))
+    }
+}
+
+impl Display for Policy<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (policy, nice, priority) = (self.half(4), self.half(16).cast_signed(), self.half(20));
+        Named("policy ", POLICIES, policy).fmt(f)?;
+        match policy {
+            1 | 2 => write!(f, " with priority {priority}")?,
+            6 => write!(f, " with {} of {} ns every {} ns", self.whole(24), self.whole(32), self.whole(40))?,
+            _ => write!(f, " with nice value {nice}")?,
+        }
+        let flags: Vec<&str> = POLICY_FLAGS
+            .split(' ')
+            .enumerate()
+            .filter(|(bit, _)| self.whole(8) >> bit & 1 == 1)
+            .map(|(_, name)| name)
+            .collect();
+        Notes(&[&Word(""), &flags.join(", ")]).fmt(f)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Steps that set what the program may do: limits, priorities, ids, capabilities, filters.
 
+use core::ffi::CStr;
+
 use super::Machine;
 use super::flags::{
     PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, PR_CAP_AMBIENT_RAISE, PR_CAPBSET_DROP, PR_SET_KEEPCAPS,
@@ -18,7 +20,10 @@ impl<K: Kernel> Machine<'_, K> {
     /// Performs `step` if it is one of this family.
     pub(super) fn credential(&mut self, step: &Step<Wire<'_>>) -> Option<Done> {
         Some(match step {
-            Step::Umask { mask } => self.call(Call::umask(*mask)).map(|_| ()),
+            Step::Umask { mask } => {
+                let mask = if *mask == Step::<Wire<'_>>::CALLERS_UMASK { self.callers_umask } else { *mask };
+                self.call(Call::umask(mask)).map(|_| ())
+            }
             Step::ResourceLimit { resource, soft, hard } => {
                 self.call(Call::setrlimit(*resource, &[*soft, *hard])).map(|_| ())
             }
@@ -28,7 +33,7 @@ impl<K: Kernel> Machine<'_, K> {
             Step::Affinity { mask } => self.call(Call::sched_setaffinity(mask)).map(|_| ()),
             Step::MemoryPolicy { mode, nodes } => self.call(Call::set_mempolicy(*mode, nodes)).map(|_| ()),
             Step::Personality { value } => self.call(Call::personality(*value)).map(|_| ()),
-            Step::Keyring { name } => self.call(Call::join_session_keyring(name)).map(|_| ()),
+            Step::Keyring { name } => self.keyring(name),
             Step::Groups { list } => self.call(Call::setgroups(list)).map(|_| ()),
             Step::Ids { user, group } => self.ids(*user, *group),
             Step::Bounding { keep } => self.bounding(*keep),
@@ -42,12 +47,21 @@ impl<K: Kernel> Machine<'_, K> {
     }
 
     fn scheduler(&mut self, attr: &[u8]) -> Done {
-        let attr: &[u8; 48] = attr.try_into().map_err(|_| Errno::EINVAL)?;
+        let attr: &[u8; 56] = attr.try_into().map_err(|_| Errno::EINVAL)?;
         // The structure says its own size; the kernel would read beyond ours if it said more.
-        if attr.first_chunk() != Some(&48u32.to_ne_bytes()) {
+        if attr.first_chunk() != Some(&56u32.to_ne_bytes()) {
             return Err(Errno::EINVAL);
         }
         self.call(Call::sched_setattr(attr)).map(|_| ())
+    }
+
+    /// A kernel without keys has none to hide.
+    fn keyring(&mut self, name: &CStr) -> Done {
+        let name = (!name.is_empty()).then_some(name);
+        match self.call(Call::join_session_keyring(name)) {
+            Ok(_) | Err(Errno::ENOSYS) => Ok(()),
+            Err(errno) => Err(errno),
+        }
     }
 
     fn ids(&mut self, user: u32, group: u32) -> Done {

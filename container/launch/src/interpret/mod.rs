@@ -59,6 +59,8 @@ pub struct Machine<'m, K> {
     own_root: i32,
     old_root: i32,
     step: u32,
+    /// The file mode creation mask that the caller has.
+    callers_umask: u32,
     /// Whether the mount namespace belongs to the script, so that it may cover `/` for a moment.
     private: bool,
     /// The slots of the masks (file, directory) that have been given a place themselves.
@@ -76,7 +78,30 @@ impl<'m, K: Kernel> Machine<'m, K> {
         let (root, own_root, old_root) = (AT_FDCWD, -1, -1);
         let (reserve, step, private, late) = (3, 0, true, [(u16::MAX, MountAttr::default()); 8]);
         let (spent, lent) = ([u16::MAX; 2], [0; Slot::COUNT.div_ceil(64)]);
-        Self { kernel, control, room, slots, reserve, root, own_root, old_root, step, private, spent, lent, late }
+        let callers_umask = 0o022;
+        Self {
+            kernel,
+            control,
+            room,
+            slots,
+            reserve,
+            root,
+            own_root,
+            old_root,
+            step,
+            callers_umask,
+            private,
+            spent,
+            lent,
+            late,
+        }
+    }
+
+    /// Remembers the mask that was there before the machine, for [`Step::Umask`].
+    #[allow(dead_code, reason = "only the stage has taken a mask away")]
+    pub fn umask(mut self, mask: u32) -> Self {
+        self.callers_umask = mask;
+        self
     }
 
     /// Leaves every place of the mount namespace as it is, which others use too.

@@ -258,17 +258,17 @@ impl<'a> Call<'a> {
     pub fn nice(value: i32) -> Self {
         call!(SETPRIORITY, 0, 0, value as isize as usize)
     }
-    /// `sched_setattr(2)` of the calling thread; `attr` is the structure of 48 bytes that `sched_setattr(2)` describes.
-    pub fn sched_setattr(attr: &'a [u8; 48]) -> Self {
+    /// `sched_setattr(2)` of the calling thread; `attr` is the kernel's structure with utilization clamps (Linux 5.3).
+    pub fn sched_setattr(attr: &'a [u8; 56]) -> Self {
         call!(SCHED_SETATTR, 0, attr.as_ptr() as usize, 0)
     }
     /// `sched_setaffinity(2)` of the calling thread.
     pub fn sched_setaffinity(mask: &'a [u8]) -> Self {
         call!(SCHED_SETAFFINITY, 0, mask.len(), mask.as_ptr() as usize)
     }
-    /// `ioprio_set(2)` of the calling process.
+    /// `ioprio_set(2)` of the process group of the calling process (`IOPRIO_WHO_PGRP`).
     pub fn ioprio_set(priority: u32) -> Self {
-        call!(IOPRIO_SET, 1, 0, priority as usize)
+        call!(IOPRIO_SET, 2, 0, priority as usize)
     }
     /// `set_mempolicy(2)`; `nodes` is a bit mask of whole 8-byte words.
     pub fn set_mempolicy(mode: u32, nodes: &'a [u8]) -> Self {
@@ -280,9 +280,9 @@ impl<'a> Call<'a> {
     pub fn personality(persona: u64) -> Self {
         call!(PERSONALITY, persona as usize)
     }
-    /// `keyctl(2)`, `KEYCTL_JOIN_SESSION_KEYRING`.
-    pub fn join_session_keyring(name: &'a CStr) -> Self {
-        call!(KEYCTL, 1, text(name))
+    /// `keyctl(2)`, `KEYCTL_JOIN_SESSION_KEYRING`; without a name the keyring is new in any case.
+    pub fn join_session_keyring(name: Option<&'a CStr>) -> Self {
+        call!(KEYCTL, 1, optional(name))
     }
     /// `ioctl(2)` with a number (or nothing) as its argument.
     pub(crate) fn ioctl(descriptor: i32, request: u32, argument: usize) -> Self {

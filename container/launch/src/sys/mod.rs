@@ -20,6 +20,6 @@ pub mod xattr;
 pub use calls::{FilterProgram, MountAttr, OpenHow};
 pub(crate) use process::is_root;
 pub use process::{
-    Exit, open_inside, open_inside_by_walking, pidfd_open, remembered_status, send_signal, try_wait, wait,
+    Exit, duplicate, open_inside, open_inside_by_walking, pidfd_open, remembered_status, send_signal, try_wait, wait,
 };
 pub use raw::{Call, Errno, Kernel, Linux};

@@ -116,6 +116,21 @@ pub fn pidfd_open(pid: u32) -> Result<OwnedFd, Errno> {
     owned(Linux.perform(Call::pidfd_open(pid, 0))?)
 }
 
+/// A duplicate of this program's descriptor of that number, such as one that it was started with.
+///
+/// # Errors
+///
+/// `EBADF` if there is none.
+///
+/// ```
+/// assert!(keelbox_launch::sys::duplicate(2).is_ok());
+/// assert!(keelbox_launch::sys::duplicate(1 << 20).is_err());
+/// ```
+pub fn duplicate(number: u32) -> Result<OwnedFd, Errno> {
+    let number = i32::try_from(number).map_err(|_| Errno::EBADF)?;
+    owned(Linux.perform(Call::fcntl(number, libc::F_DUPFD_CLOEXEC, 3))?)
+}
+
 /// Opens `path` below `root` and nowhere else: symbolic links and `..` stay inside, magic links are refused.
 ///
 /// `flags` and `mode` are those of `open(2)`; `O_CLOEXEC` is added. Uses `openat2(2)` (Linux 5.6), or does the same walk by

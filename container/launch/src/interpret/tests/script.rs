@@ -71,8 +71,8 @@ fn file_systems() -> Vec<OwnedStep> {
 }
 
 fn program() -> Vec<OwnedStep> {
-    let mut scheduler = vec![0; 48];
-    scheduler[..4].copy_from_slice(&48u32.to_ne_bytes());
+    let mut scheduler = vec![0; 56];
+    scheduler[..4].copy_from_slice(&56u32.to_ne_bytes());
     vec![
         Step::Session {},
         Step::Terminal { console: 1, rows: 24, columns: 80, user: 1000 },
