@@ -25,9 +25,28 @@ pub(crate) struct Extent {
     file: Arc<File>,
     offset: u64,
     remaining: u64,
+    /// The file is still being written.
+    #[cfg(feature = "registry")]
+    arrival: Option<crate::arrivals::Arrival>,
 }
 
 impl Extent {
+    fn new(file: Arc<File>, offset: u64, remaining: u64) -> Self {
+        Self {
+            file,
+            offset,
+            remaining,
+            #[cfg(feature = "registry")]
+            arrival: None,
+        }
+    }
+
+    /// A blob of `size` bytes that is on its way into `file`.
+    #[cfg(feature = "registry")]
+    pub(crate) fn arriving(file: Arc<File>, size: u64, arrival: crate::arrivals::Arrival) -> Self {
+        Self { arrival: Some(arrival), ..Self::new(file, 0, size) }
+    }
+
     /// Bytes not yet read.
     pub(crate) fn len(&self) -> u64 {
         self.remaining
@@ -46,6 +65,14 @@ impl Extent {
 impl Read for Extent {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(buffer.len());
+        #[cfg(feature = "registry")]
+        let most = match &self.arrival {
+            Some(arrival) if most > 0 => {
+                let there = arrival.wait(self.offset)? - self.offset;
+                usize::try_from(there).unwrap_or(usize::MAX).min(most)
+            }
+            _ => most,
+        };
         let count = self.file.read_at(&mut buffer[..most], self.offset)?;
         self.offset += count as u64;
         self.remaining -= count as u64;
@@ -107,7 +134,7 @@ impl Blobs {
                     openat(directory, name, flags, Mode::empty()).attempt(|| format!("cannot open {}", shown()))?;
                 let file = regular(opened, &shown())?;
                 let size = file.metadata().attempt(|| format!("cannot stat {}", shown()))?.len();
-                Ok(Extent { file: Arc::new(file), offset: 0, remaining: size })
+                Ok(Extent::new(Arc::new(file), 0, size))
             }
             Self::Archive { file, index, .. } => {
                 let mut key = name.as_bytes();
@@ -119,7 +146,7 @@ impl Blobs {
                         }
                         Some(Member::Link(target)) => key = target,
                         Some(Member::File { offset, size }) => {
-                            return Ok(Extent { file: Arc::clone(file), offset: *offset, remaining: *size });
+                            return Ok(Extent::new(Arc::clone(file), *offset, *size));
                         }
                     }
                 }

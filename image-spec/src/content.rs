@@ -135,6 +135,12 @@ impl Ingest<'_> {
         self.written
     }
 
+    /// The file, for readers beside.
+    #[cfg(feature = "registry")]
+    pub(crate) fn reader(&self) -> Result<File> {
+        self.file.try_clone().attempt(|| self.content.store.failed("read"))
+    }
+
     /// Hashes what an earlier run has left, and goes on after it. More than `size` bytes cannot be right: they go.
     #[cfg(feature = "registry")]
     pub(crate) fn resume(&mut self, size: u64) -> Result<()> {

@@ -40,6 +40,9 @@ struct Inner {
     config_blob: (Digest, String),
     layers: Vec<Layer>,
     limits: Limits,
+    /// Layers that are still being downloaded.
+    #[cfg(feature = "registry")]
+    arrivals: Option<Arc<crate::arrivals::Arrivals>>,
 }
 
 /// One layer of an image, not yet unpacked.
@@ -200,6 +203,8 @@ impl OpenOptions {
             config_blob: (descriptor.digest()?, blob_name(&descriptor.digest()?)),
             config,
             limits: self.limits,
+            #[cfg(feature = "registry")]
+            arrivals: None,
         })))
     }
 
@@ -218,6 +223,8 @@ impl OpenOptions {
             config_blob: (saved.manifest.config.digest()?, saved.config_path),
             config: saved.config,
             limits: self.limits,
+            #[cfg(feature = "registry")]
+            arrivals: None,
         })))
     }
 
@@ -341,8 +348,23 @@ impl Image {
         }
     }
 
+    /// The same image, whose layers may be still on their way.
+    #[cfg(feature = "registry")]
+    pub(crate) fn arriving(self, arrivals: &Arc<crate::arrivals::Arrivals>) -> Self {
+        let inner = Arc::into_inner(self.0);
+        // Only called on what was opened a moment ago.
+        let inner = inner.expect("an image that nobody else has");
+        Self(Arc::new(Inner { arrivals: Some(Arc::clone(arrivals)), ..inner }))
+    }
+
     /// The bytes of a layer's blob.
     pub(crate) fn blob(&self, layer: &Layer) -> Result<Extent> {
+        #[cfg(feature = "registry")]
+        if let Some(arrivals) = &self.0.arrivals
+            && let Some((file, arrival)) = arrivals.begin(layer.digest())?
+        {
+            return Ok(Extent::arriving(file, layer.size(), arrival));
+        }
         self.0.blobs.extent(&layer.path)
     }
 }

@@ -23,6 +23,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "registry")]
+mod arrivals;
 mod blobs;
 mod config;
 mod content;

@@ -3,9 +3,10 @@
 mod common;
 
 use common::distribution::Distribution;
+use common::scripted::{Reply, Scripted};
 use common::{Blob, GZIP, Layout, MANIFEST, Tar, descriptor, gzip, plain, skip};
 use keelbox_image_spec::registry::{Cancel, Client, Event, Puller, Pusher};
-use keelbox_image_spec::{Digest, ErrorKind, Image, OpenOptions, Platform, Store};
+use keelbox_image_spec::{Digest, ErrorKind, Image, OpenOptions, Platform, Store, UnpackOptions};
 use std::fs;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -332,6 +333,81 @@ fn ds_a_cancelled_pull_names_nothing_and_goes_on_the_next_time() {
     });
     puller.pull(&name).expect("pulled").unpack(&store).expect("right");
     assert_eq!(*moved.lock().expect("count"), 0, "nothing was thrown away");
+}
+
+#[test]
+fn ds_layers_are_unpacked_while_they_come() {
+    let Some(registry) = Distribution::plain() else { return };
+    let (layout, name) = (image(), format!("{}/app:1", registry.address));
+    Pusher::new().push(&layout.open(), &name).expect("pushed");
+    let (_directory, store) = store();
+    let puller = Puller::new(&store).unpack(UnpackOptions::new());
+    let pulled = puller.pull(&name).expect("pulled");
+    assert_eq!(store.layers().expect("layers").len(), 2, "a repeated layer is one");
+    let view = pulled.unpack(&store).expect("unpacked").view().expect("view");
+    assert_eq!((view.read("base").expect("base"), view.read("top").expect("top")), (b"base".to_vec(), b"top".to_vec()));
+    // Once more, with a layer that somebody removed.
+    let key = store.layers().expect("layers").remove(0);
+    store.remove_layer(&key).expect("removed");
+    puller.pull(&name).expect("pulled");
+    assert_eq!(store.layers().expect("layers").len(), 2);
+    // A listener that panics ends the pull, and nobody waits for what does not come.
+    let (_other, fresh) = self::store();
+    let puller =
+        Puller::new(&fresh).unpack(UnpackOptions::new()).progress(|p| assert!(!matches!(p.event, Event::Moved(_))));
+    let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| puller.pull(&name)));
+    assert!(answer.is_err());
+    assert_eq!(fresh.get(&name).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+/// This test is also the process that it kills.
+#[test]
+fn ds_a_pull_that_is_killed_leaves_what_the_next_one_takes_up() {
+    const NAME: &str = "ds_a_pull_that_is_killed_leaves_what_the_next_one_takes_up";
+    if let (Ok(name), Ok(path)) = (std::env::var("KEELBOX_PULL"), std::env::var("KEELBOX_STORE")) {
+        let store = Store::open(path).expect("store");
+        let _ = Puller::new(&store).client(Client::new().silence(std::time::Duration::from_secs(100))).pull(&name);
+        return;
+    }
+    let layout = Layout::tars(&[Tar::new().entry(common::Header::new(b'0', "noise"), &noise(500_000))]);
+    let image = layout.open();
+    let layer = fs::read(layout.blob_path_of(image.layers()[0].digest())).expect("blob");
+    let server = {
+        let (image, layer) = (image.clone(), layer.clone());
+        Scripted::start(move |seen, before| match seen.path() {
+            path if path.contains("/manifests/") => Reply::ok(image.raw_manifest()).header("Content-Type", MANIFEST),
+            path if path.ends_with(&Digest::of(image.config().raw()).to_string()) => Reply::ok(image.config().raw()),
+            // The first time a part, and then silence.
+            _ if before == 0 => Reply::new(200).begun(&layer[..300_000], layer.len()),
+            _ => {
+                let range = format!("bytes={}-{}", 300_000, layer.len() - 1);
+                assert_eq!(seen.header("range"), Some(range.as_str()));
+                Reply::new(206)
+                    .header("Content-Range", format!("bytes 300000-{}/{}", layer.len() - 1, layer.len()))
+                    .body(&layer[300_000..])
+            }
+        })
+    };
+    let (_directory, store) = store();
+    let name = format!("{}/app:1", server.address);
+    let mut child = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", NAME])
+        .env("KEELBOX_PULL", &name)
+        .env("KEELBOX_STORE", store.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("another process");
+    let part = store.path().join(format!("ingest/sha256-{}.part", image.layers()[0].digest().hex()));
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while fs::metadata(&part).map_or(0, |metadata| metadata.len()) < 300_000 {
+        assert!(std::time::Instant::now() < end, "the other process does not get on");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    child.kill().expect("kill");
+    child.wait().expect("wait");
+    assert!(store.names().expect("names").is_empty());
+    Puller::new(&store).pull(&name).expect("pulled").unpack(&store).expect("right in every byte");
+    assert!(!part.exists());
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod common;
 use common::scripted::{Reply, Scripted, Seen};
 use common::{CONFIG, GZIP, INDEX, Layout, MANIFEST, Tar, descriptor, plain};
 use keelbox_image_spec::registry::{Client, Event, Puller};
-use keelbox_image_spec::{Digest, Error, ErrorKind, Image, Limits, Store};
+use keelbox_image_spec::{Digest, Durability, Error, ErrorKind, Image, Limits, Store, UnpackOptions};
 use std::collections::HashMap;
 use std::fs;
 use std::sync::{Arc, Mutex};
@@ -78,13 +78,15 @@ fn part(blob: &[u8], range: &str) -> Reply {
 struct Shop {
     directory: tempfile::TempDir,
     store: Store,
+    /// Whether layers are unpacked while they come.
+    unpack: bool,
 }
 
 impl Shop {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("directory");
         let store = Store::open(directory.path().join("store")).expect("store");
-        Self { directory, store }
+        Self { directory, store, unpack: false }
     }
 
     /// Impatient, so that failing takes little time.
@@ -101,7 +103,14 @@ impl Shop {
 
     fn pull_by(&self, server: &Scripted, client: Client) -> Result<Image, Error> {
         let name = format!("{}/app:1", server.address);
-        let pulled = Puller::new(&self.store).client(client).pull(&name);
+        let puller = Puller::new(&self.store).client(client);
+        let puller =
+            if self.unpack { puller.unpack(UnpackOptions::new().durability(Durability::None)) } else { puller };
+        let pulled = puller.pull(&name);
+        let layers = self.store.layers().expect("layers").len();
+        assert_eq!(layers, usize::from(self.unpack && pulled.is_ok()), "unpacked layers");
+        let left = fs::read_dir(self.store.path().join("layers")).expect("list").count();
+        assert_eq!(left, layers, "nothing half-made");
         self.check(pulled.is_ok().then_some(&name));
         pulled
     }
@@ -126,28 +135,35 @@ fn pull(handler: impl Fn(&Served, &Seen, usize) -> Reply + Send + Sync + 'static
     Shop::new().pull(&server)
 }
 
+/// It fails so, in the one way of pulling and in the other.
 #[track_caller]
 fn fails(kind: ErrorKind, text: &str, handler: impl Fn(&Served, &Seen, usize) -> Reply + Send + Sync + 'static) {
-    let begun = Instant::now();
-    let error = pull(handler).map(|image| image.manifest_digest().clone()).expect_err(text);
-    let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-    assert_eq!(error.kind(), kind, "{error}: {source}");
-    assert!(format!("{error}: {source}").contains(text), "{error}: {source}");
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    let (served, handler) = (Served::new(), Arc::new(handler));
+    for unpack in [false, true] {
+        let begun = Instant::now();
+        let (served, handler) = (served.clone(), Arc::clone(&handler));
+        let server = Scripted::start(move |seen, before| handler(&served, seen, before));
+        let shop = Shop { unpack, ..Shop::new() };
+        let error = shop.pull(&server).map(|image| image.manifest_digest().clone()).expect_err(text);
+        let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        assert_eq!(error.kind(), kind, "{error}: {source}");
+        assert!(format!("{error}: {source}").contains(text), "{error}: {source}");
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    }
 }
 
 #[track_caller]
 fn succeeds(handler: impl Fn(&Served, &Seen, usize) -> Reply + Send + Sync + 'static) {
-    let served = Served::new();
-    let server = Scripted::start({
-        let served = served.clone();
-        move |seen, before| handler(&served, seen, before)
-    });
-    let shop = Shop::new();
-    let image = shop.pull(&server).expect("pulled in the end");
-    assert_eq!(image.raw_manifest(), served.manifest);
-    let view = image.unpack(&shop.store).expect("unpacked").view().expect("view");
-    assert_eq!(view.read("hello").expect("there"), b"world");
+    let (served, handler) = (Served::new(), Arc::new(handler));
+    for unpack in [false, true] {
+        let (own, handler) = (served.clone(), Arc::clone(&handler));
+        let server = Scripted::start(move |seen, before| handler(&own, seen, before));
+        let shop = Shop { unpack, ..Shop::new() };
+        let image = shop.pull(&server).expect("pulled in the end");
+        assert_eq!(image.raw_manifest(), served.manifest);
+        let view = image.unpack(&shop.store).expect("unpacked").view().expect("view");
+        assert_eq!(view.read("hello").expect("there"), b"world");
+    }
 }
 
 /// What the layer's request gets; everything else is as it should be.
@@ -242,7 +258,8 @@ fn ds_a_connection_that_breaks_is_taken_up_where_it_broke() {
     }));
     let size = Served::new().layer.len() - 1;
     let expected = [None, Some(format!("bytes=20000-{size}")), Some(format!("bytes=30000-{size}"))];
-    assert_eq!(*ranges.lock().expect("list"), expected);
+    // Once for each way of pulling.
+    assert_eq!(*ranges.lock().expect("list"), [expected.clone(), expected].concat());
     // One that never gets further has a last try.
     fails(
         ErrorKind::Unavailable,
@@ -367,7 +384,7 @@ fn ds_statuses_that_pass_and_those_that_stay() {
             if before == 0 { Reply::new(429).header("Retry-After", "1") } else { served.answer(seen) }
         },
     );
-    assert!(begun.elapsed() >= Duration::from_secs(1));
+    assert!(begun.elapsed() >= Duration::from_secs(2));
     let begun = Instant::now();
     fails(ErrorKind::Unavailable, "answers 429", |_, _, _| Reply::new(429).header("Retry-After", "86400"));
     assert!(begun.elapsed() < Duration::from_secs(1));

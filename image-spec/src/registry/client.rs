@@ -10,6 +10,7 @@ use super::transport::Transport;
 use super::url::{Scheme, Url};
 use crate::{Reference, Result};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use std::time::Duration;
 ///     .mirror("docker.io", "https://mirror.example");
 /// assert!(!format!("{client:?}").contains("password"));
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct Client {
     pub(crate) credentials: Credentials,
@@ -55,6 +56,16 @@ impl Default for Client {
             idle: Duration::from_secs(30),
             transport: None,
         }
+    }
+}
+
+impl fmt::Debug for Client {
+    /// Without proxies, addresses and keys: secrets are written into all of them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mirrored: Vec<&str> = self.mirrors.iter().map(|(domain, _)| domain.as_str()).collect();
+        let mut shown = f.debug_struct("Client");
+        shown.field("credentials", &self.credentials).field("mirrored", &mirrored).field("schemes", &self.schemes);
+        shown.field("tls", &self.tls).field("retry", &self.retry).field("silence", &self.idle).finish_non_exhaustive()
     }
 }
 
@@ -233,8 +244,8 @@ impl Endpoint {
     }
 }
 
-impl std::fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.base.authority(), self.repository)
     }
 }

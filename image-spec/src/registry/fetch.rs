@@ -7,9 +7,12 @@
 use super::client::Endpoint;
 use super::progress::{Event, Meter};
 use super::session::{Answer, Ask, Failure, Session};
+use crate::arrivals::Arrivals;
 use crate::content::{Content, Ingest};
 use crate::{Digest, Error, ErrorKind, Result};
+use std::fs::File;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const PIECE: usize = 128 << 10;
@@ -24,6 +27,8 @@ pub(crate) struct Fetch<'a> {
     pub(crate) meter: &'a Meter,
     /// Another blob failed, and this one is not needed any more.
     pub(crate) stop: &'a AtomicBool,
+    /// Whoever reads the blob while it comes.
+    pub(crate) arrivals: Option<&'a Arrivals>,
 }
 
 impl Fetch<'_> {
@@ -42,10 +47,13 @@ impl Fetch<'_> {
             }
             ingest.resume(self.size)?;
             self.meter.add(ingest.written());
-            let answer = self.complete(&mut ingest);
+            let file = self.arrivals.map(|_| ingest.reader().map(Arc::new)).transpose()?;
+            self.tell(file.as_ref(), &ingest);
+            let answer = self.complete(&mut ingest, file.as_ref());
             let counted = ingest.written();
             let error = match answer.and_then(|()| ingest.commit(self.size)) {
                 Ok(()) => {
+                    self.place();
                     self.meter.tell(Event::Done(self.digest.clone()));
                     return Ok(());
                 }
@@ -70,14 +78,29 @@ impl Fetch<'_> {
     fn exists(&self) -> Result<bool> {
         let exists = self.content.has(self.digest, self.size)?;
         if exists {
+            self.place();
             self.meter.add(self.size);
             self.meter.tell(Event::Exists(self.digest.clone()));
         }
         Ok(exists)
     }
 
+    /// The last byte is held back until the blob is complete, and with it whoever reads along.
+    fn tell(&self, file: Option<&Arc<File>>, ingest: &Ingest<'_>) {
+        if let (Some(arrivals), Some(file)) = (self.arrivals, file) {
+            arrivals.tell(self.digest, Some(file), ingest.written().min(self.size.saturating_sub(1)));
+        }
+    }
+
+    /// The blob is where it belongs.
+    fn place(&self) {
+        if let Some(arrivals) = self.arrivals {
+            arrivals.tell(self.digest, None, self.size);
+        }
+    }
+
     /// Asks for what is missing until nothing is. Progress gives new patience.
-    fn complete(&self, ingest: &mut Ingest<'_>) -> Result<()> {
+    fn complete(&self, ingest: &mut Ingest<'_>, file: Option<&Arc<File>>) -> Result<()> {
         let (session, endpoint, digest, size) = (self.session, self.endpoint, self.digest, self.size);
         let mut failures = 0;
         while ingest.written() < size {
@@ -91,14 +114,17 @@ impl Fetch<'_> {
             match answer.status() {
                 206 if before > 0 => self.check_range(&answer, before)?,
                 // The whole blob, or an answer to a range that does not suit: from the beginning.
-                200 | 416 if before > 0 => self.restart(ingest)?,
+                200 | 416 if before > 0 => {
+                    self.restart(ingest)?;
+                    self.tell(file, ingest);
+                }
                 200 => {}
                 _ => return Err(session.refused(endpoint, &ask, answer)),
             }
             if answer.status() == 416 {
                 continue;
             }
-            if let Err(failure) = self.receive(answer, ingest) {
+            if let Err(failure) = self.receive(answer, ingest, file) {
                 let error = match failure {
                     Failure::Final(error) => return Err(error),
                     Failure::Passing(error) => error,
@@ -130,7 +156,7 @@ impl Fetch<'_> {
         }
     }
 
-    fn receive(&self, mut answer: Answer, ingest: &mut Ingest<'_>) -> Result<(), Failure> {
+    fn receive(&self, mut answer: Answer, ingest: &mut Ingest<'_>, file: Option<&Arc<File>>) -> Result<(), Failure> {
         let missing = self.size - ingest.written();
         if let Some(length) = answer.length()?.filter(|length| *length != missing) {
             return Err(self.wrong_size(ingest.written().saturating_add(length)).into());
@@ -155,6 +181,7 @@ impl Fetch<'_> {
                 (_, 0) => return Err(self.wrong_size(self.size + 1).into()),
                 _ => {
                     ingest.write(&buffer[..count])?;
+                    self.tell(file, ingest);
                     self.meter.add(count as u64);
                     self.meter.tell(Event::Moved(self.digest.clone()));
                 }

@@ -34,11 +34,12 @@ pub use referrers::Referrer;
 pub use transport::{Request, Response, Transport};
 pub use url::Scheme;
 
-use crate::{Error, Image, Result, Store};
+use crate::{Error, Image, Result, Store, UnpackOptions};
 
 impl Image {
     /// Pulls the image `name`, written as `docker pull` takes it, into the store that programs share by default, for this
-    /// machine's platform. Credentials are those that docker and podman keep in the calling user's home directory.
+    /// machine's platform, and unpacks it meanwhile. Credentials are those that docker and podman keep in the calling user's
+    /// home directory.
     ///
     /// Speaks HTTPS, and HTTP with this machine itself. [`Puller`] is for other stores, mirrors, progress and limits.
     ///
@@ -59,6 +60,6 @@ impl Image {
             None => return Err(Error::not_found(format!("user {user} has no home directory"))),
         };
         let store = Store::default_for_user(&home)?;
-        Puller::new(&store).client(Client::new().home(&home)).pull(name)
+        Puller::new(&store).client(Client::new().home(&home)).unpack(UnpackOptions::new()).pull(name)
     }
 }

@@ -1,19 +1,23 @@
 //! From a registry into a store.
 //!
 //! Job: resolve a name at the mirrors and the registry, choose the manifest for the platform, bring configuration and
-//! layers, several at a time and the largest first, and name the image when all of it is there and on the disk. Leaves
-//! out unpacking: a layer is decompressed when the image is first used.
+//! layers, several at a time and the largest first, unpack them meanwhile if that is wanted, and name the image when all
+//! of it is there and on the disk. Leaves out the transfer of one blob, and unpacking itself.
 
 use super::client::{Client, Endpoint};
 use super::fetch::Fetch;
 use super::manifest::{self, Document};
 use super::progress::{Cancel, Event, Listener, Meter, Progress};
 use super::session::Session;
+use crate::arrivals::Arrivals;
 use crate::content::Content;
 use crate::document::{Descriptor, Index, Kind, Manifest, base64, kind};
 use crate::layout::{by_platform, is_image};
 use crate::names::Record;
-use crate::{Digest, Error, ErrorKind, Image, ImageConfig, Limits, OpenOptions, Platform, Reference, Result, Store};
+use crate::{
+    Digest, Error, ErrorKind, Image, ImageConfig, Limits, OpenOptions, Platform, Reference, Result, Store,
+    UnpackOptions,
+};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,6 +46,7 @@ pub struct Puller {
     parallel: usize,
     cancel: Cancel,
     listener: Option<Listener>,
+    unpack: Option<UnpackOptions>,
 }
 
 impl Puller {
@@ -55,6 +60,7 @@ impl Puller {
             parallel: 6,
             cancel: Cancel::new(),
             listener: None,
+            unpack: None,
         }
     }
 
@@ -85,6 +91,12 @@ impl Puller {
     /// How many blobs to download at a time, at least 1. Default: 6.
     pub fn parallel(mut self, blobs: usize) -> Self {
         self.parallel = blobs.max(1);
+        self
+    }
+
+    /// Unpacks the layers while they are downloaded. Default: not; an image is unpacked when it is first used.
+    pub fn unpack(mut self, options: UnpackOptions) -> Self {
+        self.unpack = Some(options);
         self
     }
 
@@ -160,7 +172,6 @@ impl Pull<'_> {
         self.session.meter.add(manifest.config.size);
         self.session.meter.tell(Event::Done(manifest.config.digest()?));
         self.content.put(&document.digest, &document.bytes)?;
-        self.download(blobs)?;
         let record = Record {
             name: self.name.clone(),
             digest: document.digest.clone(),
@@ -171,6 +182,10 @@ impl Pull<'_> {
         };
         // Opened before it is named: what does not fit together gets no name.
         let image = self.options().recorded(&self.puller.store, &record)?;
+        match &self.puller.unpack {
+            None => self.download(blobs, None)?,
+            Some(options) => self.download_and_unpack(blobs, options, &image, &record)?,
+        }
         self.puller.store.save(self.content, &record)?;
         Ok(image)
     }
@@ -208,6 +223,9 @@ impl Pull<'_> {
         for (digest, size) in blobs {
             self.session.meter.add(size);
             self.session.meter.tell(Event::Exists(digest));
+        }
+        if let Some(options) = &self.puller.unpack {
+            options.unpack(&image, &self.puller.store)?;
         }
         Ok(Some(image))
     }
@@ -280,8 +298,11 @@ impl Pull<'_> {
             Some(bytes) => bytes,
             None => {
                 // Its counts begin when the total is known.
-                self.fetch((&digest, size), &Meter::default(), &AtomicBool::new(false))?;
-                self.content.read(&digest, size)?.ok_or_else(|| Error::not_found(format!("{what} is gone")))?
+                let (session, endpoint, content) = (&self.session, self.endpoint, self.content);
+                let (meter, stop) = (&Meter::default(), &AtomicBool::new(false));
+                let digest = &digest;
+                Fetch { session, endpoint, content, digest, size, meter, stop, arrivals: None }.run()?;
+                self.content.read(digest, size)?.ok_or_else(|| Error::not_found(format!("{what} is gone")))?
             }
         };
         self.content.put(&digest, &bytes)?;
@@ -320,19 +341,50 @@ impl Pull<'_> {
         Ok(blobs)
     }
 
-    fn fetch(&self, (digest, size): (&Digest, u64), meter: &Meter, stop: &AtomicBool) -> Result<()> {
-        let (session, endpoint, content) = (&self.session, self.endpoint, self.content);
-        Fetch { session, endpoint, content, digest, size, meter, stop }.run()
+    fn download_and_unpack(
+        &self,
+        blobs: Vec<(Digest, u64)>,
+        options: &UnpackOptions,
+        image: &Image,
+        record: &Record,
+    ) -> Result<()> {
+        let store = &self.puller.store;
+        let arrivals = Arc::new(Arrivals::default());
+        let arriving = self.options().recorded(store, record)?.arriving(&arrivals);
+        let (downloaded, unpacked) = thread::scope(|scope| {
+            let unpacking = scope.spawn(|| options.unpack(&arriving, store));
+            // Whatever happens to the download, a panic of the listener among it, the unpacker must not wait for ever.
+            let close = Close(&arrivals);
+            let downloaded = self.download(blobs, Some(&arrivals));
+            drop(close);
+            (downloaded, unpacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        downloaded?;
+        match unpacked {
+            // A registry that began anew may have sent the unpacker what was replaced later.
+            Err(_) if arrivals.is_restarted() => options.unpack(image, store).map(drop),
+            other => other.map(drop),
+        }
     }
 
-    fn download(&self, blobs: Vec<(Digest, u64)>) -> Result<()> {
+    fn download(&self, blobs: Vec<(Digest, u64)>, arrivals: Option<&Arrivals>) -> Result<()> {
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let failed = Mutex::new(None);
         thread::scope(|scope| {
             for _ in 0..self.puller.parallel.min(blobs.len()) {
                 scope.spawn(|| {
                     while let Some((digest, size)) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let Err(error) = self.fetch((digest, *size), &self.session.meter, &stop) else { continue };
+                        let fetch = Fetch {
+                            session: &self.session,
+                            endpoint: self.endpoint,
+                            content: self.content,
+                            digest,
+                            size: *size,
+                            meter: &self.session.meter,
+                            stop: &stop,
+                            arrivals,
+                        };
+                        let Err(error) = fetch.run() else { continue };
                         // The first error is the cause of the others.
                         if !stop.swap(true, Ordering::Relaxed) {
                             *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
@@ -343,6 +395,15 @@ impl Pull<'_> {
             }
         });
         failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+}
+
+/// Ends waiting when it is dropped.
+struct Close<'a>(&'a Arrivals);
+
+impl Drop for Close<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -89,6 +89,10 @@ impl Layout {
         self.path().join("blobs/sha256").join(Digest::of(content).hex())
     }
 
+    pub fn blob_path_of(&self, digest: &Digest) -> PathBuf {
+        self.path().join("blobs/sha256").join(digest.hex())
+    }
+
     pub fn add_blob(&self, content: &[u8]) {
         fs::write(self.blob_path(content), content).expect("write");
     }

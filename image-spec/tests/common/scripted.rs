@@ -35,8 +35,8 @@ enum Rest {
     Endless(Vec<u8>),
     /// Byte by byte, with a pause before each.
     Slow(Vec<u8>, Duration),
-    /// Nothing, for as long as the other side stays.
-    Silence,
+    /// These bytes, and then nothing for as long as the other side stays.
+    Silence(Vec<u8>),
 }
 
 #[derive(Clone)]
@@ -84,9 +84,15 @@ impl Reply {
     }
 
     pub fn silence(mut self) -> Self {
-        self.rest = Rest::Silence;
+        self.rest = Rest::Silence(Vec::new());
         self.length = Some("10".to_owned());
         self
+    }
+
+    /// The first bytes of a body of that length, and then silence.
+    pub fn begun(mut self, start: impl Into<Vec<u8>>, length: usize) -> Self {
+        self.rest = Rest::Silence(start.into());
+        self.length(length)
     }
 
     /// Says this length, whatever follows.
@@ -145,7 +151,8 @@ impl Reply {
                     stream.write_all(&[*byte])?;
                 }
             }
-            Rest::Silence => {
+            Rest::Silence(start) => {
+                stream.write_all(start)?;
                 // Until the other side closes.
                 stream.read_to_end(&mut Vec::new())?;
             }
