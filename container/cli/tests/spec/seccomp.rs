@@ -187,13 +187,15 @@ fn rs_094_flags() -> testkit::Result {
     Ok(())
 }
 
+/// The value of a rule, its second one, the operator, and for each argument whether it matches.
+type Comparison<'a> = (u64, u64, &'a str, &'a [(u64, bool)]);
+
 #[test]
 fn rs_095_operators_compare_all_64_bits() -> testkit::Result {
     require!(Root, Program("busybox"), Seccomp);
     let bench = bench("rs-095")?;
     const BASE: u64 = 0x1_0000_0005;
-    // The value of the rule, its second one, the operator, and for each argument whether it matches.
-    let cases: [(u64, u64, &str, &[(u64, bool)]); 7] = [
+    let cases: [Comparison<'_>; 7] = [
         (BASE, 0, "NE", &[(BASE, false), (5, true), (BASE + 1, true)]),
         (BASE, 0, "LT", &[(BASE, false), (5, true), (0x2_0000_0000, false)]),
         (BASE, 0, "LE", &[(BASE, true), (BASE + 1, false), (0x2_0000_0000, false), (6, true)]),
