@@ -239,6 +239,17 @@ fn mount_line(line: &[u8]) -> Option<Line> {
     Some(Line { version, root: path(fields[3]), mount_point: path(fields[4]), options })
 }
 
+/// Where file systems of this type are mounted, in the order of mounting.
+pub(crate) fn mount_points(mountinfo: &[u8], kind: &str) -> Vec<PathBuf> {
+    let point = |line: &[u8]| {
+        let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+        let dash = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
+        let found = *fields.get(dash + 1)? == kind.as_bytes();
+        found.then(|| PathBuf::from(OsString::from_vec(unescape(fields[4]))))
+    };
+    mountinfo.split(|byte| *byte == b'\n').filter_map(point).collect()
+}
+
 /// The kernel writes space, tab, newline and backslash as three octal digits.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());

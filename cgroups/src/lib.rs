@@ -4,6 +4,7 @@
 //! * [`Limits`] says what a group may use; [`Limits::plan`] turns that into an ordered list of writes, without touching anything.
 //! * [`Group`] is a cgroup: made with its limits set and read back before any process is in it, watched, measured, frozen, killed, removed.
 //! * [`gc`] sweeps up what a killed program left.
+//! * [`resctrl`] shares the last-level cache and memory bandwidth, which is not a matter of cgroups but of the same kind.
 //!
 //! ```
 //! use keelbox_cgroups::{Hierarchy, Limits, MIB};
@@ -18,7 +19,7 @@
 //! What is asked for is what is set: a limit that the host cannot give is an error, unless [`Limits::best_effort`] says otherwise, and then
 //! [`Applied`] tells. Works with the rights it is given: root, or an ordinary user with a delegated subtree; nothing here asks systemd.
 //!
-//! Leaves out: starting processes (that needs `clone3`, see `keelbox-launch`), Intel RDT, and network marks. Linux 5.10.
+//! Leaves out: starting processes (that needs `clone3`, see `keelbox-launch`). Linux 5.10.
 #![forbid(unsafe_code)]
 
 mod controller;
@@ -30,6 +31,7 @@ mod hierarchy;
 mod limits;
 mod name;
 mod plan;
+pub mod resctrl;
 mod stats;
 mod weight;
 
