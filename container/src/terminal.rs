@@ -31,6 +31,28 @@ impl Terminal {
     pub fn size(rows: u16, columns: u16) -> Self {
         Self { rows, columns }
     }
+
+    /// The size of a terminal that there is, such as the caller's own.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTTY` if the descriptor is none of a terminal.
+    pub fn of(terminal: impl AsFd) -> io::Result<Self> {
+        let (rows, columns) = sys::terminal::size(terminal.as_fd())?;
+        Ok(Self { rows, columns })
+    }
+
+    /// How many rows it has.
+    #[must_use]
+    pub fn rows(self) -> u16 {
+        self.rows
+    }
+
+    /// How many columns it has.
+    #[must_use]
+    pub fn columns(self) -> u16 {
+        self.columns
+    }
 }
 
 /// The host's side of a container's terminal.

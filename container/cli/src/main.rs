@@ -21,6 +21,7 @@ mod new;
 mod plan;
 mod ps;
 mod read;
+mod relay;
 mod run;
 mod spec;
 mod table;

@@ -2,13 +2,14 @@
 //!
 //! Oldest kernel: 5.10; from 6.15 on it is also known how a program ended that somebody else has reaped.
 
-use keelbox::{ExitStatus, Handle};
+use keelbox::{ExitStatus, Handle, Signal};
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::forward::Forwarded;
 use crate::new::{self, New, Owner};
 use crate::read::Given;
+use crate::relay::{self, Relay};
 
 pub(crate) fn run(context: &Context<'_>, given: Given) -> Outcome {
     let (detach, keep) = (given.has("detach"), given.has("keep"));
@@ -43,13 +44,22 @@ fn detached(context: &Context<'_>, new: &New) -> Outcome {
 }
 
 fn lived(context: &Context<'_>, handle: &Handle, signals: Forwarded) -> Outcome {
+    let terminal = handle.terminal();
+    let relay = terminal.as_ref().map(Relay::begin).transpose()?;
     handle.start()?;
     let target = context.runtime.open(handle.id())?;
-    signals.pass_on(move |signal| {
-        // It may have ended meanwhile.
-        let _sent = target.kill(signal);
+    signals.pass_on(move |signal| match &terminal {
+        Some(tty) if signal == Signal::WINCH => relay::resize(tty),
+        _ => {
+            // It may have ended meanwhile.
+            let _sent = target.kill(signal);
+        }
     })?;
-    match handle.wait()? {
+    let end = handle.wait()?;
+    if let Some(relay) = relay {
+        relay.end();
+    }
+    match end {
         Some(end) => Ok(status(&end)),
         None => Err(Failure::new(format!("nobody knows how the container {} ended", handle.id()))),
     }

@@ -271,3 +271,39 @@ fn an_ordinary_user_has_a_place_of_his_own() -> testkit::Result {
     assert_eq!(fs::read_dir(home.path().join("keelbox"))?.count(), 0);
     Ok(())
 }
+
+#[test]
+fn run_lends_its_terminal() -> testkit::Result {
+    alone!();
+    require!(Root, Program("busybox"), Program("script"));
+    let bench = Bench::new("cli-terminal")?;
+    let leaks = LeakCheck::builder().cgroups("keelbox-cli-terminal").begin();
+    let mut config = bench.config("test -t 0 && test -t 1 && stty size; read line; echo \"got $line\"; exit 3");
+    config["process"]["terminal"] = true.into();
+    let mounts = config["mounts"].as_array_mut().ok_or("mounts")?;
+    mounts.push(json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+        "options": ["newinstance", "ptmxmode=0666"] }));
+    let bundle = bench.bundle("bundle", &config)?;
+    let command = bench.command(&["run", "--bundle", &bundle, "cli-terminal"]);
+    let words: Vec<String> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| format!("'{}'", word.to_string_lossy()))
+        .collect();
+    // Between two sizes of the outer terminal: the second one comes while the program runs.
+    let line = format!("stty rows 33 cols 77; {}; echo status $?; stty -a", words.join(" "));
+    let mut outer = std::process::Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut typed = outer.stdin.take().ok_or("a pipe")?;
+    std::io::Write::write_all(&mut typed, b"hello\n")?;
+    let output = outer.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+    for word in ["33 77\n", "got hello\n", "status 3\n", " icanon"] {
+        assert!(said.contains(word), "no {word:?} in {said:?}");
+    }
+    drop(typed);
+    leaks.check();
+    Ok(())
+}

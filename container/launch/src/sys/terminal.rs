@@ -1,4 +1,4 @@
-//! The size of a terminal, and its name.
+//! The size of a terminal, set and asked, and its name.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -26,4 +26,16 @@ pub fn number(master: BorrowedFd<'_>) -> Result<u32, Errno> {
     Linux.perform(Call::ioctl_buffer(master.as_raw_fd(), TIOCGPTN, &mut answer))?;
     let [a, b, c, d, ..] = answer[0].to_ne_bytes();
     Ok(u32::from_ne_bytes([a, b, c, d]))
+}
+
+/// The window size of a terminal as rows and columns (`TIOCGWINSZ`).
+///
+/// # Errors
+///
+/// `ENOTTY` if it is none.
+pub fn size(terminal: BorrowedFd<'_>) -> Result<(u16, u16), Errno> {
+    const TIOCGWINSZ: u32 = 0x5413;
+    let mut answer = [0u64; 8];
+    Linux.perform(Call::ioctl_buffer(terminal.as_raw_fd(), TIOCGWINSZ, &mut answer))?;
+    Ok((answer[0] as u16, (answer[0] >> 16) as u16))
 }
