@@ -36,7 +36,7 @@ impl Further {
             valued.into_iter().chain(["pidfd-socket", "cgroup"]).map(|name| (given.value(name).is_some(), name));
         let flags = ["tty", "no-new-privs", "detach", "ignore-paused"].map(|name| (given.has(name), name));
         let preserved = given.number::<u32>("preserve-fds")?.is_some_and(|count| count > 0);
-        crate::new::not_yet(&valued.chain(flags).chain([(preserved, "preserve-fds")]).collect::<Vec<_>>())?;
+        not_yet(&valued.chain(flags).chain([(preserved, "preserve-fds")]).collect::<Vec<_>>())?;
         let environment = given.texts("env")?.into_iter().map(variable).collect::<Result<_, _>>()?;
         Ok(Self { id, arguments, user: given.text("user")?, environment, directory: given.path("cwd") })
     }
@@ -72,4 +72,12 @@ fn lived(context: &Context<'_>, further: Further) -> Outcome {
         let _sent = sys::send_signal(target.as_fd(), signal.number());
     })?;
     Ok(status(&process.wait()?))
+}
+
+/// Refuses what is asked for and not there yet.
+fn not_yet(asked: &[(bool, &str)]) -> Result<(), Failure> {
+    match asked.iter().find(|(asked, _)| *asked) {
+        Some((_, name)) => Err(Failure::new(format!("the option \"--{name}\" is not supported yet"))),
+        None => Ok(()),
+    }
 }

@@ -35,6 +35,18 @@ impl Failure {
         Self::new(format!("{attempt}: {}", lower(cause.split(" (os error").next().unwrap_or(&cause))))
     }
 
+    /// An error with its causes.
+    pub(crate) fn told(error: &(dyn std::error::Error + 'static)) -> String {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&lower(&cause.to_string()));
+            source = cause.source();
+        }
+        text
+    }
+
     /// The failure of a command whose status is otherwise that of a program of the caller's.
     pub(crate) fn of_exec(mut self) -> Self {
         if self.status == Self::STATUS {
@@ -50,13 +62,7 @@ impl Failure {
 
 impl From<keelbox::Error> for Failure {
     fn from(error: keelbox::Error) -> Self {
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            text.push_str(": ");
-            text.push_str(&lower(&cause.to_string()));
-            source = cause.source();
-        }
+        let mut text = Self::told(&error);
         if let Some(hint) = error.hint() {
             text.push_str(&format!(" ({hint})"));
         }

@@ -6,10 +6,11 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use keelbox::{Container, Handle};
+use keelbox::{Built, Container, Handle};
 
 use crate::context::{Context, Manager};
 use crate::failure::Failure;
+use crate::passed::Passed;
 use crate::read::Given;
 
 /// A container to be made.
@@ -18,6 +19,17 @@ pub(crate) struct New {
     pub(crate) id: String,
     bundle: PathBuf,
     pid_file: Option<PathBuf>,
+    console_socket: Option<PathBuf>,
+    pidfd_socket: Option<PathBuf>,
+    passed: Passed,
+    keyring: Keyring,
+}
+
+/// Which session keyring the programs have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Keyring {
+    New,
+    Callers,
 }
 
 /// Who holds the host's side of a terminal.
@@ -31,24 +43,17 @@ pub(crate) enum Owner {
 
 impl New {
     pub(crate) fn read(mut given: Given) -> Result<Self, Failure> {
-        let preserved = given.number::<u32>("preserve-fds")?.is_some_and(|count| count > 0);
-        let asked = [
-            (given.value("console-socket").is_some(), "console-socket"),
-            (given.value("pidfd-socket").is_some(), "pidfd-socket"),
-            (preserved, "preserve-fds"),
-            (given.has("no-new-keyring"), "no-new-keyring"),
-        ];
-        not_yet(&asked)?;
         let bundle = given.path("bundle").unwrap_or_else(|| ".".into());
-        Ok(Self { id: given.id()?, bundle, pid_file: given.path("pid-file") })
-    }
-}
-
-/// Refuses what is asked for and not there yet.
-pub(crate) fn not_yet(asked: &[(bool, &str)]) -> Result<(), Failure> {
-    match asked.iter().find(|(asked, _)| *asked) {
-        Some((_, name)) => Err(Failure::new(format!("the option \"--{name}\" is not supported yet"))),
-        None => Ok(()),
+        let keyring = if given.has("no-new-keyring") { Keyring::Callers } else { Keyring::New };
+        Ok(Self {
+            id: given.id()?,
+            bundle,
+            pid_file: given.path("pid-file"),
+            console_socket: given.path("console-socket"),
+            pidfd_socket: given.path("pidfd-socket"),
+            passed: Passed::read(&given)?,
+            keyring,
+        })
     }
 }
 
@@ -57,10 +62,19 @@ pub(crate) fn made(context: &Context<'_>, new: &New, owner: Owner) -> Result<Han
     if context.manager != Manager::Cgroupfs {
         return Err(Failure::new("cannot honour --cgroup-manager: it is not supported yet"));
     }
-    let built = Container::from_bundle(&new.bundle)?.build()?;
-    let wants_terminal = built.oci().process().as_ref().is_some_and(|process| process.terminal().unwrap_or(false));
-    if wants_terminal && owner == Owner::Nobody {
-        return Err(Failure::new("cannot honour process.terminal: nobody would hold it; give --console-socket"));
+    let built = built(new)?;
+    let process = built.oci().process().as_ref();
+    let wants_terminal = process.is_some_and(|process| process.terminal().unwrap_or(false));
+    match (wants_terminal, &new.console_socket) {
+        (true, None) if owner == Owner::Nobody => {
+            return Err(Failure::new("cannot honour process.terminal: nobody would hold it; give --console-socket"));
+        }
+        (false, Some(_)) => {
+            return Err(Failure::new(
+                "cannot honour --console-socket: the bundle asks for no terminal (process.terminal)",
+            ));
+        }
+        _ => {}
     }
     context.log.debug(|| format!("creating container {} of bundle {}", new.id, new.bundle.display()));
     let handle = context.runtime.create(&built, &new.id)?;
@@ -69,6 +83,26 @@ pub(crate) fn made(context: &Context<'_>, new: &New, owner: Owner) -> Result<Han
         return Err(failure);
     }
     Ok(handle)
+}
+
+fn built(new: &New) -> Result<Built, Failure> {
+    let mut container = Container::from_bundle(&new.bundle)?;
+    if let Some(socket) = &new.console_socket {
+        container = container.console_socket(socket);
+    }
+    if let Some(socket) = &new.pidfd_socket {
+        container = container.pidfd_socket(socket);
+    }
+    if new.keyring == Keyring::Callers {
+        return Err(Failure::new("the option \"--no-new-keyring\" is not supported yet"));
+    }
+    for (name, value) in new.passed.variables() {
+        container = container.env(name, value);
+    }
+    for descriptor in new.passed.descriptors()? {
+        container = container.descriptor(descriptor);
+    }
+    Ok(container.build()?)
 }
 
 fn told(new: &New, handle: &Handle) -> Result<(), Failure> {
