@@ -42,7 +42,8 @@ pub fn run_once(arguments: &[String]) -> Result<Duration> {
     })
 }
 
-fn is_there(program: &str) -> bool {
+/// Whether a program can be executed; says so if not.
+pub fn is_there(program: &str) -> bool {
     let there =
         command(Path::new(program)).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     if !there {
@@ -69,7 +70,8 @@ impl Peers {
         Ok(Self { work })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A file or a bundle of ours.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.work.path().join(name)
     }
 
