@@ -281,7 +281,7 @@ fn show_cgroups(spec: &mut Spec) -> Result<()> {
         return Ok(());
     }
     let own = spec.has(Kind::Cgroup);
-    spec.cgroups = crate::host::shown_cgroups(&hierarchy()?, own);
+    spec.cgroups = crate::host::shown_cgroups(&hierarchy()?, own, &[]);
     for mount in spec.mounts().iter_mut().filter(|mount| !own && shown(mount)) {
         mount.options_mut().get_or_insert_with(Vec::new).push("ro".into());
     }

@@ -1,5 +1,7 @@
 //! What planners need to know of the machine and of the caller: gathered once, or made up by a test.
 
+use std::path::PathBuf;
+
 use keelbox_cgroups::{Hierarchy, Version};
 use keelbox_namespaces::Caller;
 use nix::sys::resource::{Resource, getrlimit};
@@ -34,8 +36,13 @@ impl Host {
     }
 }
 
-/// How a container is to see the control groups: each hierarchy from its own group on, or the group of this program.
-pub(crate) fn shown_cgroups(hierarchy: &Hierarchy, namespace: bool) -> Vec<keelbox_mounts::Hierarchy> {
+/// How a container is to see the control groups: each hierarchy from its own group on, as its namespace has it. Without one it is
+/// shown that of its `directories` that lies in the hierarchy, or the group of this program.
+pub(crate) fn shown_cgroups(
+    hierarchy: &Hierarchy,
+    namespace: bool,
+    directories: &[PathBuf],
+) -> Vec<keelbox_mounts::Hierarchy> {
     use keelbox_mounts::Hierarchy as Shown;
     let legacy = hierarchy.legacy().iter().map(|mount| {
         let names: Vec<&str> = mount.controllers().iter().map(|controller| controller.name(Version::V1)).collect();
@@ -45,7 +52,11 @@ pub(crate) fn shown_cgroups(hierarchy: &Hierarchy, namespace: bool) -> Vec<keelb
     let unified = hierarchy.unified().map(|mount| (if alone { Shown::unified() } else { Shown::hybrid() }, mount));
     let shown = legacy.chain(unified);
     shown
-        .map(|(shown, mount)| if namespace { shown } else { shown.own(mount.own().unwrap_or(mount.mount_point())) })
+        .map(|(shown, mount)| {
+            let inside = directories.iter().find(|directory| directory.starts_with(mount.mount_point()));
+            let own = inside.map(PathBuf::as_path).or(mount.own()).unwrap_or(mount.mount_point());
+            if namespace { shown } else { shown.own(own) }
+        })
         .collect()
 }
 

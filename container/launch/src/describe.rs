@@ -181,6 +181,8 @@ describe! { f;
         "The host waits for the container to have come this far (send(2)).";
     Self::Exec { paths, .. } => write!(f, "execute {}", Text(strings(paths).next().unwrap_or(c"nothing"))),
         "The program takes the place of the stage, and the container runs (execve(2)).";
+    Self::Find { name, .. } => write!(f, "look for the program {}", Text(name)),
+        "That it is not there is told when the container is created, not only when it is started (access(2)).";
 }
 
 fn awaited(what: Wait) -> &'static str {

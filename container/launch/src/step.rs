@@ -504,6 +504,13 @@ steps! {
         /// else knows beforehand.
         environment: F::Bytes,
     }
+    /// Looks whether one of the paths can be executed, as [`Step::Exec`] would, and executes none.
+    72 Find {
+        /// Paths to try, in order, NUL-terminated each.
+        paths: F::Bytes,
+        /// What they were made of, for an error.
+        name: F::Text,
+    }
 }
 
 impl<F: Form> Step<F> {

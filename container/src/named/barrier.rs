@@ -3,6 +3,7 @@
 //! As long as the container waits, somebody is bound to the name; once it goes on, or is gone, nobody is. So the socket also
 //! tells the two apart, without disturbing the one who waits. Oldest kernel: 5.10.
 
+use std::ffi::CStr;
 use std::fs::{self, Permissions};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -64,15 +65,24 @@ pub(crate) fn insert(steps: &mut Vec<OwnedStep>, listener: Slot) -> usize {
     let filter = position(|step| matches!(step, Step::Seccomp { .. }));
     let signals = position(|step| matches!(step, Step::Signals { .. }));
     let at = filter.min(signals);
-    let barrier = [
+    let find = steps.last().and_then(find);
+    let barrier = find.into_iter().chain([
         // The wait may be long, and others of its user id may be around.
         Step::Conceal {},
         Step::Wait { what: Wait::Start, listener: Slot::NONE },
         Step::Wait { what: Wait::Connection, listener },
-    ];
+    ]);
+    let barrier: Vec<OwnedStep> = barrier.collect();
     let count = barrier.len();
     steps.splice(at..at, barrier);
     at + count
+}
+
+/// Whoever creates a container is to be told if there is no such program, not only whoever starts it.
+fn find(last: &OwnedStep) -> Option<OwnedStep> {
+    let Step::Exec { paths, arguments, .. } = last else { return None };
+    let name = CStr::from_bytes_until_nul(arguments).ok()?.to_owned();
+    Some(Step::Find { paths: paths.clone(), name })
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use keelbox_cgroups::Group;
 use keelbox_launch::{Seat, Slot, Wait};
 use keelbox_mounts::SlotAllocator;
+use keelbox_namespaces::Kind;
 use keelbox_runtime_spec::{ContainerId, Status};
 use oci_spec::runtime as oci;
 
@@ -28,6 +29,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::exec::{Exec, Held, Inside, Site};
 use crate::handover;
 use crate::hooks::{self, HookPoint};
+use crate::host::{hierarchy, shown_cgroups};
 use crate::plan::{Filter, Plan, run_with};
 use crate::spec::RootSource;
 use crate::stdio::Stdio;
@@ -103,11 +105,12 @@ impl Making<'_> {
             };
             self.outlook = Some(Outlook::of(self.place, root)?);
         }
-        let (plan, behind) = self.plan(stdio)?;
         let mut seat = None;
         if let Some((group, taken)) = prospect.make(built)? {
             (self.group, seat) = (Some(group), taken);
         }
+        // Behind the group, which the container may be shown.
+        let (plan, behind) = self.plan(stdio)?;
         self.launch(&plan, behind, stdio, seat)
     }
 
@@ -125,6 +128,10 @@ impl Making<'_> {
     fn plan(&self, stdio: &[Stdio; 3]) -> Result<(Plan, usize)> {
         let mut built = self.built.clone();
         (built.spec.detached, built.seated) = (true, false);
+        if let Some(group) = self.group.as_ref().filter(|_| !built.spec.cgroups.is_empty()) {
+            let directories = group.directories();
+            built.spec.cgroups = shown_cgroups(&hierarchy()?, built.spec.has(Kind::Cgroup), &directories);
+        }
         if built.spec.oci.process().is_none() {
             // It is never started, so this is never executed.
             let mut nothing = oci::Process::default();

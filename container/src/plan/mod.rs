@@ -94,6 +94,9 @@ pub(crate) fn step_error(steps: &[OwnedStep], failure: Failure) -> Error {
     if let Step::Exec { arguments, .. } = step {
         return execution_error(arguments, failure.errno);
     }
+    if let Step::Find { name, .. } = step {
+        return execution_error(name.as_bytes(), failure.errno);
+    }
     let error = Error::os(format!("cannot {step} (step {number} of {count})"), failure.errno);
     match (step, failure.errno) {
         (Step::LeaveOldRoot {}, Errno::ELOOP) => error

@@ -247,7 +247,7 @@ fn container_device(device: &oci::LinuxDevice) -> Result<Device> {
         u32::try_from(value).map_err(|_| Error::new(ErrorKind::Invalid, format!("{value} is no device number")))
     };
     let made = Device::new(device.path(), kind, number(device.major())?, number(device.minor())?).map_err(refused)?;
-    let made = made.mode(device.file_mode().unwrap_or(0o666));
+    let made = made.mode(device.file_mode().unwrap_or(0o666) & 0o777);
     Ok(made.owner(device.uid().unwrap_or(0), device.gid().unwrap_or(0)))
 }
 

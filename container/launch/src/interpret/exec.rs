@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 
 use super::Machine;
-use super::flags::{F_SETFD, O_DIRECTORY, O_PATH};
+use super::flags::{AT_FDCWD, F_SETFD, O_DIRECTORY, O_PATH};
 use crate::step::{Create, Slot, Step, Wire};
 use crate::sys::calls::Pointers;
 use crate::sys::{Call, Errno, Kernel};
@@ -26,6 +26,7 @@ impl<K: Kernel> Machine<'_, K> {
             Step::Signals {} => self.signals(),
             Step::WorkingDirectory { path, create } => self.working_directory(path, *create != 0),
             Step::Exec { paths, arguments, environment } => self.execute(paths, arguments, environment),
+            Step::Find { paths, .. } => self.find(paths),
             _ => return None,
         })
     }
@@ -65,6 +66,31 @@ impl<K: Kernel> Machine<'_, K> {
         let mut bytes = [0u8; super::resolve::PATH_MAX];
         self.call(Call::getcwd(&mut bytes))?;
         if bytes.first() == Some(&b'/') { Ok(()) } else { Err(Errno::ENOENT) }
+    }
+
+    /// By the ids and the capabilities that the process has now (`AT_EACCESS`), as an execution would look.
+    fn find(&mut self, paths: &[u8]) -> Done {
+        const X_OK: i32 = 1;
+        const S_IFMT: u64 = 0o170_000;
+        const S_IFREG: u64 = 0o100_000;
+        let mut worst = Errno::ENOENT;
+        for path in texts(paths) {
+            match self.call(Call::faccessat(AT_FDCWD, path, X_OK)) {
+                Ok(_) => {
+                    let mut stat = [0u64; 32];
+                    self.call(Call::statx(AT_FDCWD, path, 0, 1, &mut stat))?;
+                    // `statx`: the mode is the 16 bits at offset 28.
+                    match stat[3] >> 32 & S_IFMT {
+                        S_IFREG => return Ok(()),
+                        _ => worst = Errno::EACCES,
+                    }
+                }
+                Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                Err(Errno::EACCES) => worst = Errno::EACCES,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Err(worst)
     }
 
     fn execute(&mut self, paths: &[u8], arguments: &[u8], environment: &[u8]) -> Done {

@@ -146,6 +146,10 @@ impl<'a> Call<'a> {
     pub fn statx(directory: i32, path: &'a CStr, flags: i32, mask: u32, buffer: &'a mut [u64; 32]) -> Self {
         call!(STATX, fd(directory), text(path), flags as usize, mask as usize, buffer.as_mut_ptr() as usize)
     }
+    /// `faccessat(2)`, by the real ids, which are the effective ones of every process here.
+    pub fn faccessat(directory: i32, path: &'a CStr, mode: i32) -> Self {
+        call!(FACCESSAT, fd(directory), text(path), mode as usize)
+    }
     /// `fstatfs(2)` into a buffer of 120 bytes, the size of the kernel's structure; its first word is the file system's magic.
     pub fn fstatfs(descriptor: i32, buffer: &'a mut [u64; 15]) -> Self {
         call!(FSTATFS, fd(descriptor), buffer.as_mut_ptr() as usize)

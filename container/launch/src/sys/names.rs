@@ -35,6 +35,7 @@ names! {
     FSMOUNT SYS_fsmount
     FSOPEN SYS_fsopen
     FSTAT SYS_fstat
+    FACCESSAT SYS_faccessat
     FSTATFS SYS_fstatfs
     FTRUNCATE SYS_ftruncate
     GETCWD SYS_getcwd

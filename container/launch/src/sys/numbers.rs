@@ -32,6 +32,7 @@ mod table {
     pub(crate) const FSMOUNT: usize = 432;
     pub(crate) const FSOPEN: usize = 430;
     pub(crate) const FSTAT: usize = 5;
+    pub(crate) const FACCESSAT: usize = 269;
     pub(crate) const FSTATFS: usize = 138;
     pub(crate) const FTRUNCATE: usize = 77;
     pub(crate) const GETCWD: usize = 79;
@@ -124,6 +125,7 @@ mod table {
     pub(crate) const FSMOUNT: usize = 432;
     pub(crate) const FSOPEN: usize = 430;
     pub(crate) const FSTAT: usize = 80;
+    pub(crate) const FACCESSAT: usize = 48;
     pub(crate) const FSTATFS: usize = 44;
     pub(crate) const FTRUNCATE: usize = 46;
     pub(crate) const GETCWD: usize = 17;

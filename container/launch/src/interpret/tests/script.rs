@@ -95,6 +95,7 @@ fn program() -> Vec<OwnedStep> {
         Step::Dies { signal: 9 },
         Step::Tell { what: 1 },
         Step::Descriptor { slot: Slot(2), number: 3 },
+        Step::Find { paths: list(["/bin/sh", "/usr/bin/sh"]), name: text("sh") },
         Step::Seccomp { flags: 8, filter: vec![0; 16] },
         Step::Exec {
             paths: list(["/bin/sh", "/usr/bin/sh"]),
