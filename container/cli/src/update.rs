@@ -73,9 +73,9 @@ fn checked(resources: &[u8]) -> Result<Config, Failure> {
     let whole = format!(r#"{{"ociVersion": "1.2.0", "root": {{"path": "/"}}, "linux": {{"resources": {text}}}}}"#);
     let config = Config::from_json(whole.as_bytes()).map_err(|error| refused(Failure::told(&error)))?;
     let problems = config.check();
-    let serious = problems.iter().find(|problem| {
-        problem.severity() == Severity::Error && problem.pointer().starts_with("/linux/resources")
-    });
+    let serious = problems
+        .iter()
+        .find(|problem| problem.severity() == Severity::Error && problem.pointer().starts_with("/linux/resources"));
     match serious {
         Some(problem) => Err(refused(problem.to_string())),
         None => Ok(config),
@@ -135,9 +135,10 @@ mod tests {
     #[test]
     fn every_option_is_one_of_the_table_and_a_limit_of_the_specification() {
         let table = crate::table::find("update").expect("it is there");
-        for option in table.every_option().filter(|option| {
-            option.standing == crate::grammar::Standing::Taken && option.name != "resources"
-        }) {
+        for option in table
+            .every_option()
+            .filter(|option| option.standing == crate::grammar::Standing::Taken && option.name != "resources")
+        {
             assert!(OPTIONS.iter().any(|(name, ..)| *name == option.name), "{}", option.name);
         }
         for (name, pointer, kind) in OPTIONS {

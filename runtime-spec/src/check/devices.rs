@@ -70,7 +70,8 @@ fn numbers(context: &mut Context<'_>, device: &Node<'_>) {
     }
     // Engines give the whole `st_mode`, with the bits that tell the type of a file (inode(7)).
     if device.integer_at("fileMode").is_some_and(|mode| mode & !0o170_777 != 0) {
-        let message = "must have no bits but those of 511, which is 0777, and of the file's type (JSON numbers are decimal)";
+        let message =
+            "must have no bits but those of 511, which is 0777, and of the file's type (JSON numbers are decimal)";
         context.error(&device.member("fileMode"), rules::DEVICES, message);
     }
 }

@@ -68,23 +68,19 @@ impl<K: Kernel> Machine<'_, K> {
         if bytes.first() == Some(&b'/') { Ok(()) } else { Err(Errno::ENOENT) }
     }
 
-    /// By the ids and the capabilities that the process has now (`AT_EACCESS`), as an execution would look.
+    /// By the ids and the capabilities that the process has now. A directory passes: its execution says what is wrong with it.
     fn find(&mut self, paths: &[u8]) -> Done {
         const X_OK: i32 = 1;
-        const S_IFMT: u64 = 0o170_000;
-        const S_IFREG: u64 = 0o100_000;
+        self.first(paths, |path| Call::faccessat(AT_FDCWD, path, X_OK))
+    }
+
+    /// Goes through the paths until a call succeeds, as `execvp(3)` does.
+    fn first<'a>(&mut self, paths: &'a [u8], attempt: impl Fn(&'a CStr) -> Call<'a>) -> Done {
         let mut worst = Errno::ENOENT;
         for path in texts(paths) {
-            match self.call(Call::faccessat(AT_FDCWD, path, X_OK)) {
-                Ok(_) => {
-                    let mut stat = [0u64; 32];
-                    self.call(Call::statx(AT_FDCWD, path, 0, 1, &mut stat))?;
-                    // `statx`: the mode is the 16 bits at offset 28.
-                    match stat[3] >> 32 & S_IFMT {
-                        S_IFREG => return Ok(()),
-                        _ => worst = Errno::EACCES,
-                    }
-                }
+            match self.call(attempt(path)) {
+                // Nothing comes back from a successful execution, except on the kernel of a test.
+                Ok(_) => return Ok(()),
                 Err(Errno::ENOENT | Errno::ENOTDIR) => {}
                 Err(Errno::EACCES) => worst = Errno::EACCES,
                 Err(errno) => return Err(errno),
@@ -114,17 +110,7 @@ impl<K: Kernel> Machine<'_, K> {
         let arguments = pointers(first, texts(arguments))?;
         let environment = texts(environment).map(|variable| if variable == OWN { own } else { variable });
         let environment = pointers(second, environment)?;
-        let mut worst = Errno::ENOENT;
-        for path in texts(paths) {
-            match self.call(Call::execve(path, &arguments, &environment)) {
-                // Nothing comes back from a successful execution, except on the kernel of a test.
-                Ok(_) => return Ok(()),
-                Err(Errno::ENOENT | Errno::ENOTDIR) => {}
-                Err(Errno::EACCES) => worst = Errno::EACCES,
-                Err(errno) => return Err(errno),
-            }
-        }
-        Err(worst)
+        self.first(paths, |path| Call::execve(path, &arguments, &environment))
     }
 }
 

@@ -48,7 +48,7 @@ fn meaning(step: &OwnedStep, before: Option<&Made>, made: &Made, errno: Errno) -
         ("keyctl", _) => errno == Errno::ENOSYS,
         ("clone3", _) => matches!(errno, Errno::ENOSYS | Errno::EPERM),
         // The next path.
-        ("execve", _) => absent || errno == Errno::EACCES,
+        ("execve" | "faccessat", _) => absent || errno == Errno::EACCES,
         // Telling is not needed for going on. Handing over a descriptor is.
         ("sendmsg", step) => matches!(step, Step::Tell { .. }),
         _ => false,
