@@ -142,7 +142,12 @@ mod tests {
             assert!(OPTIONS.iter().any(|(name, ..)| *name == option.name), "{}", option.name);
         }
         for (name, pointer, kind) in OPTIONS {
-            let value = if matches!(kind, Kind::Text) { json!("0") } else { json!(1) };
+            let value = match (*name, kind) {
+                (_, Kind::Text) => json!("0"),
+                ("cpu-idle", _) => json!(1),
+                ("blkio-weight", _) => json!(10),
+                _ => json!(5000),
+            };
             let (group, member) = pointer[1..].split_once('/').expect("two names");
             let config = checked(json!({ group: { member: value } }).to_string().as_bytes());
             let config = config.unwrap_or_else(|failure| panic!("{name}: {failure}"));

@@ -60,29 +60,33 @@ pub(crate) fn is_held(place: &Place) -> bool {
 /// First comes a word of the one who creates the container, that it is written down. If that one dies before, the container is
 /// unknown, and ends.
 pub(crate) fn insert(steps: &mut Vec<OwnedStep>, listener: Slot) -> usize {
-    let end = steps.len();
-    let position = |found: fn(&OwnedStep) -> bool| steps.iter().position(found).unwrap_or(end);
-    let filter = position(|step| matches!(step, Step::Seccomp { .. }));
-    let signals = position(|step| matches!(step, Step::Signals { .. }));
-    let at = filter.min(signals);
-    let find = steps.last().and_then(find);
-    let barrier = find.into_iter().chain([
+    let at = place(steps);
+    let barrier = [
         // The wait may be long, and others of its user id may be around.
         Step::Conceal {},
         Step::Wait { what: Wait::Start, listener: Slot::NONE },
         Step::Wait { what: Wait::Connection, listener },
-    ]);
-    let barrier: Vec<OwnedStep> = barrier.collect();
+    ];
     let count = barrier.len();
     steps.splice(at..at, barrier);
     at + count
 }
 
-/// Whoever creates a container is to be told if there is no such program, not only whoever starts it.
-fn find(last: &OwnedStep) -> Option<OwnedStep> {
-    let Step::Exec { paths, arguments, .. } = last else { return None };
-    let name = CStr::from_bytes_until_nul(arguments).ok()?.to_owned();
-    Some(Step::Find { paths: paths.clone(), name })
+/// Looks for the program before the barrier: whoever creates a container is to be told if there is none, not only whoever starts it.
+pub(crate) fn find(steps: &mut Vec<OwnedStep>) {
+    let Some(Step::Exec { paths, arguments, .. }) = steps.last() else { return };
+    if let Ok(name) = CStr::from_bytes_until_nul(arguments) {
+        let find = Step::Find { paths: paths.clone(), name: name.to_owned() };
+        steps.insert(place(steps), find);
+    }
+}
+
+/// Before the filter and before signals.
+fn place(steps: &[OwnedStep]) -> usize {
+    let position = |found: fn(&OwnedStep) -> bool| steps.iter().position(found).unwrap_or(steps.len());
+    let filter = position(|step| matches!(step, Step::Seccomp { .. }));
+    let signals = position(|step| matches!(step, Step::Signals { .. }));
+    filter.min(signals)
 }
 
 #[cfg(test)]
@@ -106,5 +110,16 @@ mod tests {
             assert_eq!(steps[behind - 2], Step::Wait { what: Wait::Start, listener: Slot::NONE });
             assert_eq!(steps[behind..], before[behind - 3..]);
         }
+    }
+
+    #[test]
+    fn the_program_is_looked_for_before_the_barrier() {
+        let exec = Step::Exec { paths: b"/bin/x\0/x\0".to_vec(), arguments: b"x\0y\0".to_vec(), environment: vec![] };
+        let mut steps = vec![Step::Session {}, Step::Signals {}, exec];
+        find(&mut steps);
+        let found = Step::Find { paths: b"/bin/x\0/x\0".to_vec(), name: c"x".to_owned() };
+        assert_eq!(steps[1], found);
+        assert_eq!(insert(&mut steps, Slot(7)), 5);
+        assert_eq!(steps[1], found);
     }
 }

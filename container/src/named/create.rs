@@ -148,6 +148,9 @@ impl Making<'_> {
         if let Some(outlook) = &self.outlook {
             outlook.take(&mut plan.steps);
         }
+        if self.built.spec.oci.process().is_some() {
+            barrier::find(&mut plan.steps);
+        }
         let behind = barrier::insert(&mut plan.steps, listener);
         Ok((plan, behind))
     }
