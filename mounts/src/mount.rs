@@ -2,7 +2,7 @@
 //!
 //! Left out: overlays (the root's own is in `rootfs/`), and cgroup hierarchies, which [`RootPlan`](crate::RootPlan) lays out.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -280,9 +280,19 @@ impl Mount {
         Ok(Some((step, out)))
     }
 
+    /// Whether it is a new file system on a directory.
+    pub(crate) fn is_new(&self) -> bool {
+        matches!(self.what, What::FileSystem { .. }) && !self.options.remount && !self.options.is_bind()
+    }
+
     /// Appends the steps that give it its place. `tree` is where [`prepare`](Self::prepare) keeps the tree.
     pub(crate) fn place(&self, tree: Option<Slot>, steps: &mut Vec<OwnedStep>) {
-        let target = self.target.as_c_str().to_owned();
+        self.place_at(self.target.as_c_str(), tree, steps);
+    }
+
+    /// The same, with the target by the name that it has in the directory that a step before entered.
+    pub(crate) fn place_at(&self, target: &CStr, tree: Option<Slot>, steps: &mut Vec<OwnedStep>) {
+        let target = target.to_owned();
         let change = |job: Job| OwnedStep::Attributes {
             target: target.clone(),
             set: job.change.set,

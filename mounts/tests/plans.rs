@@ -186,6 +186,53 @@ fn cgroups_are_shown_only_if_somebody_knows_them() -> Result {
     Ok(())
 }
 
+/// Only in a procfs that is new has nobody made a link, and only of the lists' names is that known.
+#[test]
+fn names_are_hidden_by_their_names_only_in_a_new_procfs() -> Result {
+    let usual = || RootPlan::new(RootSource::directory("/srv")).defaults(Defaults::Container);
+    let text = told(&usual())?;
+    assert!(text.contains("enter /proc\n") && text.contains("mask kcore\n"), "{text}");
+    let with = |mount: Mount| told(&usual().mount(mount));
+    let proc = |options: &[&str]| Mount::oci("/proc", Some("proc"), Some("proc".as_ref()), options);
+    assert!(with(proc(&["nosuid"])?)?.contains("mask kcore\n"), "the caller's own is new too");
+    for other in [Mount::bind("/x", "/proc")?, Mount::tmpfs("/proc", 4096)?, proc(&["remount", "ro"])?] {
+        let text = with(other)?;
+        assert!(!text.contains("enter /proc\n") && text.contains("mask /proc/kcore\n"), "{text}");
+    }
+    let path = |path: &str| InnerPath::new(Path::new(path));
+    let text = told(&usual().masked(path("/proc/net")?).masked(path("/proc/self")?).read_only_path(path("/proc")?))?;
+    assert!(text.contains("mask /proc/net\n") && text.contains("mask /proc/self\n"), "{text}");
+    // What covers all of /proc covers what is hidden there already.
+    let place = |line: &str| text.find(line).ok_or(format!("no {line} in {text}"));
+    assert!(place("mask timer_stats\n")? < place("make /proc read-only\n")?, "{text}");
+    assert!(place("make sys read-only\n")? < place("mask acpi\n")?, "{text}");
+    Ok(())
+}
+
+/// A single name means one in the directory that was entered last, so nothing may come between.
+#[test]
+fn mounts_in_a_new_dev_are_made_by_name_up_to_the_first_other_one() -> Result {
+    let plan = RootPlan::new(RootSource::directory("/srv")).mount(Mount::file_system("tmpfs", "/dev", &["nosuid"])?);
+    let plan = plan.mount(Mount::file_system("devpts", "/dev/pts", &["nosuid"])?).mount(Mount::tmpfs("/x", 4096)?);
+    let text = told(&plan.mount(Mount::tmpfs("/dev/shm", 4096)?))?;
+    assert!(text.contains("mount devpts on pts "), "{text}");
+    assert!(text.contains("mount tmpfs on /x ") && text.contains("mount tmpfs on /dev/shm "), "{text}");
+    let plan = RootPlan::new(RootSource::directory("/srv")).mount(Mount::file_system("devtmpfs", "/dev", &["nosuid"])?);
+    let text = told(&plan.mount(Mount::tmpfs("/dev/shm", 4096)?))?;
+    assert!(text.contains("mount tmpfs on /dev/shm "), "others have made names there: {text}");
+    Ok(())
+}
+
+#[test]
+fn a_dev_that_could_be_shared_is_read_only_and_what_is_mounted_in_it_is_not() -> Result {
+    let usual = || RootPlan::new(RootSource::directory("/srv")).defaults(Defaults::Container).read_only_dev();
+    let text = told(&usual())?;
+    assert!(text.contains("write file console (mode 0620, 0 bytes)\n") && text.contains("make /dev ro\n"), "{text}");
+    let text = told(&usual().mount(Mount::bind("/x", "/dev")?))?;
+    assert!(!text.contains("console") && !text.contains("make /dev ro\n"), "the host's stays as it is: {text}");
+    Ok(())
+}
+
 #[test]
 fn more_binds_than_descriptors_are_an_error() -> Result {
     let mut plan = RootPlan::new(RootSource::directory("/srv"));

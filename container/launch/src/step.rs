@@ -311,12 +311,14 @@ steps! {
         /// `AT_RECURSIVE` or 0.
         recursive: u32,
     }
-    /// Makes an inside path read-only, by binding it onto itself. A path that does not exist is passed over.
+    /// Makes an inside path read-only, by binding it onto itself. A path that does not exist is passed over. One
+    /// name in the root of a procfs, entered by the step before, must not be that of a link.
     30 ReadOnly {
         /// The inside path.
         target: F::Text,
     }
-    /// Hides an inside path behind an empty file or directory. A path that does not exist is passed over.
+    /// Hides an inside path behind an empty file or directory. A path that does not exist is passed over. One name in the
+    /// root of a procfs, entered by the step before, must not be that of a link.
     31 Mask {
         /// The inside path.
         target: F::Text,

@@ -9,6 +9,7 @@ use keelbox_launch::{Create, OwnedStep, Slot, list, text};
 
 use super::cgroup::layout;
 use super::device::{DEV_LINKS, Device, single};
+use super::hide::hiding;
 use super::source::{UPPER, WORK};
 use super::{
     Held, Pivot, PlannedRoot, RootPlan, RootSlots, RootSource, Upper, mask_directory, mask_file, overlay_options,
@@ -61,6 +62,8 @@ pub(super) struct Assembly<'a> {
     device_trees: Vec<(Device, Slot)>,
     file_trees: Vec<(InnerPath, Slot)>,
     read_only_dev: bool,
+    /// Whether the `/dev` has a file for `console`, as that of a template has.
+    console_file: bool,
 }
 
 impl<'a> Assembly<'a> {
@@ -91,6 +94,7 @@ impl<'a> Assembly<'a> {
             device_trees,
             file_trees,
             read_only_dev: false,
+            console_file: false,
         })
     }
 
@@ -99,7 +103,8 @@ impl<'a> Assembly<'a> {
         let masks = !self.plan.all_masked().is_empty();
         self.steps.push(OwnedStep::Umask { mask: 0 });
         self.mount_trees(Mount::is_shared)?;
-        self.steps.push(OwnedStep::Propagation { path: text("/"), flags: libc::MS_REC | libc::MS_SLAVE });
+        let kind = if self.is_cut_off() { libc::MS_PRIVATE } else { libc::MS_SLAVE };
+        self.steps.push(OwnedStep::Propagation { path: text("/"), flags: libc::MS_REC | kind });
         self.mount_trees(|mount| !mount.is_shared())?;
         if self.plan.user_namespace && self.has_own_dev() {
             for device in self.plan.devices.iter().filter(|device| !device.is_pipe()) {
@@ -120,6 +125,11 @@ impl<'a> Assembly<'a> {
             self.mask_directory(Slot::NONE)?;
         }
         Ok(())
+    }
+
+    /// Whether nothing that comes from the host is to see what is mounted there later.
+    fn is_cut_off(&self) -> bool {
+        self.plan.propagation.0 == Propagation::Private && self.mounts.iter().all(Mount::is_new)
     }
 
     /// Takes the trees of the binds that `which` chooses.
@@ -188,7 +198,8 @@ impl<'a> Assembly<'a> {
     fn root_tree(&mut self, directory: Slot, source: CString) -> Result<(), Error> {
         self.used.root = self.slots.allocate()?;
         let mut tree = single(&source, self.used.root);
-        let private = self.plan.propagation.0 == Propagation::Private;
+        // What is taken from private mounts is private.
+        let private = self.plan.propagation.0 == Propagation::Private && !self.is_cut_off();
         if let OwnedStep::Tree { directory: start, recursive, propagation, attributes_recursive, .. } = &mut tree {
             (*start, *recursive) = (directory, AT_RECURSIVE);
             if private {
@@ -258,21 +269,31 @@ impl<'a> Assembly<'a> {
     /// Mounts, devices and files, in this order but for `/dev`, which is filled as soon as it is there.
     fn inside(&mut self) -> Result<(), Error> {
         let dev = self.dev_mount();
+        // Whether the current directory is a new /dev, whose names nobody else has made.
+        let mut in_new_dev = false;
         for index in 0..self.mounts.len() {
             let Some(mut mount) = self.mounts.get(index).cloned() else { continue };
+            let name = dev_directory(&mount).filter(|_| in_new_dev && mount.is_new());
+            in_new_dev = name.is_some();
             if let Some(steps) = self.cgroups.get_mut(index).filter(|steps| !steps.is_empty()) {
                 self.steps.append(steps);
+            } else if let Some(name) = name {
+                mount.place_at(&name, None, &mut self.steps);
             } else if let Some(held) = self.held.filter(|held| held.dev != Slot::NONE && Some(index) == dev) {
                 self.held_dev(held.dev)?;
+                in_new_dev = true;
             } else {
-                if Some(index) == dev && self.has_own_dev() && mount.make_writable() {
+                if Some(index) == dev && self.has_own_dev() {
                     // It is filled first; whoever asked for a read-only one gets it in the end.
-                    self.read_only_dev = true;
+                    let as_shared = self.plan.read_only_dev && mount.kind() == b"tmpfs";
+                    self.read_only_dev = mount.make_writable() || as_shared;
+                    self.console_file = as_shared;
                 }
                 mount.place(self.trees.get(index).copied().flatten(), &mut self.steps);
                 if Some(index) == dev && self.has_own_dev() {
                     let below: Vec<CString> = self.mounts.iter().skip(index + 1).filter_map(dev_directory).collect();
                     self.fill_dev(&below);
+                    in_new_dev = mount.kind() == b"tmpfs";
                 }
             }
         }
@@ -297,6 +318,7 @@ impl<'a> Assembly<'a> {
         for device in self.plan.devices.iter().filter(out_of_dev) {
             self.steps.push(device.node(device.path().as_c_str()));
         }
+        self.steps.push(OwnedStep::Enter { path: text("/dev") });
         Ok(())
     }
 
@@ -306,6 +328,7 @@ impl<'a> Assembly<'a> {
         self.steps.extend(links());
         let directory = |path: &CString| OwnedStep::Directory { path: path.clone(), mode: 0o755 };
         self.steps.extend(directories.iter().map(directory));
+        self.steps.extend(self.console_file.then(console));
     }
 
     fn nodes(&mut self) {
@@ -336,12 +359,13 @@ impl<'a> Assembly<'a> {
     }
 
     fn hide(&mut self) {
-        let target = |path: InnerPath| path.as_c_str().to_owned();
-        let read_only = self.plan.all_read_only().into_iter();
-        self.steps.extend(read_only.map(|path| OwnedStep::ReadOnly { target: target(path) }));
+        let (read_only, masked) = (self.plan.all_read_only(), self.plan.all_masked());
+        // Whether what is at /proc is a new procfs, where the image has made nothing.
+        let last = self.mounts.iter().rev().find(|mount| mount.target().as_c_str() == c"/proc");
+        let new_proc = last.is_some_and(|mount| mount.is_new() && mount.kind() == b"proc");
         let (file, directory) = (self.used.mask_file, self.used.mask_directory);
-        let masked = self.plan.all_masked().into_iter();
-        self.steps.extend(masked.map(|path| OwnedStep::Mask { target: target(path), file, directory }));
+        let mask = |target| OwnedStep::Mask { target, file, directory };
+        self.steps.extend(hiding(&read_only, &masked, new_proc, mask));
     }
 
     fn end(self) -> PlannedRoot {
@@ -372,6 +396,11 @@ impl<'a> Assembly<'a> {
         }
         PlannedRoot { steps: self.steps, finish, slots: self.used }
     }
+}
+
+/// A file that a terminal is attached to later.
+pub(super) fn console() -> OwnedStep {
+    OwnedStep::File { path: text("console"), mode: 0o620, content: Vec::new() }
 }
 
 /// The links of `/dev`, by name in the directory that was entered.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use keelbox_launch::{OwnedStep, Slot};
 
+use crate::attribute::MOUNT_ATTR_RDONLY;
 use crate::{Error, InnerPath};
 
 /// A device node, or a named pipe, of a container.
@@ -83,8 +84,17 @@ impl Device {
 
     /// The step that takes the host's node of the same path, where none can be made.
     pub(crate) fn tree(&self, out: Slot) -> OwnedStep {
-        single(self.path.as_c_str(), out)
+        node_of_host(self.path.as_c_str(), out)
     }
+}
+
+/// A step that takes a node of the host. Nobody changes its mode or owner through a read-only mount, and devices can be written to.
+pub(crate) fn node_of_host(source: &CStr, out: Slot) -> OwnedStep {
+    let mut tree = single(source, out);
+    if let OwnedStep::Tree { set, .. } = &mut tree {
+        *set = MOUNT_ATTR_RDONLY;
+    }
+    tree
 }
 
 /// A step that takes one mount at a path of the host, as it is.

@@ -1,17 +1,19 @@
 //! What a container must not see or change in `/proc` and `/sys`, and the empty things that hide it. Needs no kernel.
 //!
 //! A path that does not exist is passed over; every other error stops the container (the class of CVE-2025-31133, where what
-//! could not be masked stayed open). The file that hides others is the host's own `/dev/null`, never the container's.
+//! could not be masked stayed open). The file that hides others is the host's own `/dev/null`, never the container's, on a mount
+//! that is read-only: root inside, who would own it, could change its mode for the whole machine.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
-use keelbox_launch::{OwnedStep, Slot, list};
+use keelbox_launch::{OwnedStep, Slot, list, text};
 
-use super::device::single;
+use super::device::node_of_host;
 use crate::attribute::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, InnerPath};
 
 /// How much of the usual surroundings a container gets.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -100,6 +102,38 @@ impl Defaults {
     }
 }
 
+/// The steps that hide paths. Those of a new `/proc` come first: there, one step finds the place for all of them.
+pub(super) fn hiding(
+    read_only: &[InnerPath],
+    masked: &[InnerPath],
+    new_proc: bool,
+    mask: impl Fn(CString) -> OwnedStep + Copy,
+) -> Vec<OwnedStep> {
+    let (near, far) = by_place(read_only, new_proc);
+    let (near_masked, far_masked) = by_place(masked, new_proc);
+    let read_only = |target| OwnedStep::ReadOnly { target };
+    let mut steps = Vec::new();
+    if !near.is_empty() || !near_masked.is_empty() {
+        steps.push(OwnedStep::Enter { path: text("/proc") });
+    }
+    steps.extend(near.into_iter().map(read_only).chain(near_masked.into_iter().map(mask)));
+    steps.extend(far.into_iter().map(read_only).chain(far_masked.into_iter().map(mask)));
+    steps
+}
+
+/// Names in a new `/proc`, and paths for which that does not hold.
+fn by_place(paths: &[InnerPath], new_proc: bool) -> (Vec<CString>, Vec<CString>) {
+    let (near, far): (Vec<_>, Vec<_>) = paths.iter().partition(|path| new_proc && name_in_proc(path).is_some());
+    (near.into_iter().filter_map(name_in_proc).collect(), far.into_iter().map(|path| path.as_c_str().to_owned()).collect())
+}
+
+/// The name of a path of the lists that lies directly in `/proc`: procfs has files and directories by these names, never links.
+fn name_in_proc(path: &InnerPath) -> Option<CString> {
+    let path = path.as_c_str().to_str().ok()?;
+    let name = path.strip_prefix("/proc/").filter(|name| !name.contains('/'))?;
+    MASKED_HOSTILE.iter().chain(&READ_ONLY).any(|known| *known == path).then(|| text(name))
+}
+
 /// Checks that `descriptor` is the null device, 1:3, and nothing that somebody put in its place (CVE-2025-31133).
 ///
 /// ```
@@ -124,7 +158,7 @@ pub fn check_null(descriptor: BorrowedFd<'_>) -> Result<(), Error> {
 
 /// The step that prepares the file that hides files.
 pub(crate) fn mask_file(out: Slot) -> OwnedStep {
-    single(c"/dev/null", out)
+    node_of_host(c"/dev/null", out)
 }
 
 /// The step that prepares the directory that hides directories: one for all of them, empty and read-only. Relative paths of the
@@ -142,7 +176,6 @@ pub(crate) fn mask_directory(directory: Slot, out: Slot) -> OwnedStep {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::InnerPath;
 
     #[test]
     fn the_lists_hold_inner_paths_once_each() {

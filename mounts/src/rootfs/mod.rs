@@ -89,6 +89,7 @@ pub struct RootPlan {
     propagation: (Propagation, Reach),
     cgroups: Vec<Hierarchy>,
     terminal_group: Option<u32>,
+    read_only_dev: bool,
     shared_memory: u64,
     sysfs: Option<Sysfs>,
     pivot: Pivot,
@@ -111,6 +112,7 @@ impl RootPlan {
             propagation: (Propagation::Private, Reach::Tree),
             cgroups: Vec::new(),
             terminal_group: Some(5),
+            read_only_dev: false,
             shared_memory: 64 << 20,
             sysfs: None,
             pivot: Pivot::Pivot,
@@ -202,6 +204,13 @@ impl RootPlan {
     /// The size of the usual `/dev/shm` in bytes. Default: 64 MiB.
     pub fn shared_memory(mut self, bytes: u64) -> Self {
         self.shared_memory = bytes;
+        self
+    }
+
+    /// Makes the `/dev` read-only once it is filled, with a file for `console`: as it is where containers share it. What is mounted
+    /// in it stays as it is. Not for one that is not a new `tmpfs`.
+    pub fn read_only_dev(mut self) -> Self {
+        self.read_only_dev = true;
         self
     }
 

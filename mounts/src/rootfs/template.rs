@@ -11,8 +11,8 @@
 
 use keelbox_launch::{OwnedStep, Slot, list, text};
 
-use super::assemble::{dev_directory, held_by_template, in_dev, links};
-use super::device::single;
+use super::assemble::{console, dev_directory, held_by_template, in_dev, links};
+use super::device::node_of_host;
 use super::{PlannedRoot, RootPlan, RootSource, Upper, overlay_options};
 use crate::attribute::MOUNT_ATTR_RDONLY;
 use crate::{Error, ErrorKind, Mount, SlotAllocator};
@@ -132,15 +132,14 @@ impl RootPlan {
         let devices = self.devices.iter().filter(|device| held_by_template(device));
         let nodes = devices.filter_map(|device| in_dev(device.path()).map(|name| device.node(&name)));
         let directory = |path| OwnedStep::Directory { path, mode: 0o755 };
-        let console = OwnedStep::File { path: text("console"), mode: 0o620, content: Vec::new() };
         let directories = later.iter().filter_map(dev_directory).map(directory);
-        nodes.chain(links()).chain(directories).chain([console]).collect()
+        nodes.chain(links()).chain(directories).chain([console()]).collect()
     }
 }
 
-/// The step that takes the null device of the template's own `/dev` to hide files with.
+/// The step that takes the null device of the template's own `/dev` to hide files with: shared by all runs, so none may change it.
 fn own_null(dev: Slot, out: Slot) -> OwnedStep {
-    let mut tree = single(c"null", out);
+    let mut tree = node_of_host(c"null", out);
     if let OwnedStep::Tree { directory, .. } = &mut tree {
         *directory = dev;
     }

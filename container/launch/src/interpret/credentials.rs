@@ -22,7 +22,7 @@ impl<K: Kernel> Machine<'_, K> {
         Some(match step {
             Step::Umask { mask } => {
                 let mask = if *mask == Step::<Wire<'_>>::CALLERS_UMASK { self.callers_umask } else { *mask };
-                self.call(Call::umask(mask)).map(|_| ())
+                self.file_mask(mask)
             }
             Step::ResourceLimit { resource, soft, hard } => {
                 self.call(Call::setrlimit(*resource, &[*soft, *hard])).map(|_| ())
@@ -91,7 +91,10 @@ impl<K: Kernel> Machine<'_, K> {
         let high = [(effective >> 32) as u32, (permitted >> 32) as u32, (inheritable >> 32) as u32];
         let data = [low[0], low[1], low[2], high[0], high[1], high[2]];
         self.call(Call::capset(&[VERSION_3, 0], &data))?;
-        self.call(Call::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0))?;
+        // What is not both permitted and inheritable is ambient no more either (cap_capset in security/commoncap.c).
+        if permitted & inheritable != ambient {
+            self.call(Call::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0))?;
+        }
         for capability in (0..64usize).filter(|capability| ambient >> capability & 1 == 1) {
             self.call(Call::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability))?;
         }

@@ -55,11 +55,11 @@ impl<K: Kernel> Machine<'_, K> {
     fn working_directory(&mut self, path: &CStr, create: bool) -> Done {
         if path == c"/" && self.root >= 0 {
             // The root itself needs no search.
-            return self.call(Call::fchdir(self.root)).map(|_| ());
+            return if self.at_root { Ok(()) } else { self.go(self.root) };
         }
         let create = if create { Create::Directory } else { Create::Nothing };
         let directory = self.target(path, O_PATH | O_DIRECTORY, create)?;
-        let gone = self.call(Call::fchdir(directory));
+        let gone = self.go(directory);
         self.done(directory);
         gone?;
         // A directory outside the root reads "(unreachable)/…" (CVE-2024-21626).

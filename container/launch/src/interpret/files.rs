@@ -86,9 +86,12 @@ impl<K: Kernel> Machine<'_, K> {
 
     fn enter(&mut self, path: &CStr) -> Done {
         let directory = self.target(path, O_PATH | O_DIRECTORY, Create::Nothing)?;
-        let entered = self.call(Call::fchdir(directory));
+        let entered = self.go(directory).and_then(|()| {
+            self.on_procfs = path == c"/proc" && self.is_procfs(directory)?;
+            Ok(())
+        });
         self.done(directory);
-        entered.map(|_| ())
+        entered
     }
 
     /// Opens an inside path, making it first if it is missing and `create` says so.

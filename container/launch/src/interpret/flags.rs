@@ -4,6 +4,7 @@
 pub const AT_FDCWD: i32 = -100;
 pub(super) const AT_EMPTY_PATH: u32 = 0x1000;
 pub(super) const AT_RECURSIVE: u32 = 0x8000;
+pub(super) const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
 
 pub(super) const O_WRONLY: i32 = 1;
 pub(super) const O_RDWR: i32 = 2;
@@ -43,6 +44,7 @@ pub(super) const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
 
 pub(super) const MS_REMOUNT: u64 = 0x20;
 pub(super) const MS_BIND: u64 = 0x1000;
+pub(super) const MS_REC: u64 = 0x4000;
 pub(super) const MNT_DETACH: i32 = 2;
 pub(super) const S_IFMT: u32 = 0o170_000;
 pub(super) const S_IFDIR: u32 = 0o040_000;

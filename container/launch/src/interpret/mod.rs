@@ -4,6 +4,7 @@
 //! Oldest kernel: 5.10; newer calls fall back where the kernel answers `ENOSYS`.
 
 mod channel;
+mod cover;
 mod credentials;
 #[allow(dead_code, reason = "the library does not tidy up, the stage does")]
 mod descriptors;
@@ -24,6 +25,7 @@ use crate::step::{Slot, Step, Wire};
 use crate::sys::{Call, Errno, Kernel, MountAttr};
 use crate::wire::{Decode, Header, Reader};
 
+use cover::Covered;
 pub use flags::AT_FDCWD;
 
 /// Why the interpreter stopped before the end of its script.
@@ -68,7 +70,15 @@ pub struct Machine<'m, K> {
     /// One bit for each slot whose descriptor came from the host, which may lend it to others too.
     lent: [u64; Slot::COUNT.div_ceil(64)],
     /// Attributes that `mount_setattr(2)` could not set, by slot: set once the tree is attached (before Linux 5.12).
-    late: [(u16, MountAttr); 8],
+    late: [(u16, MountAttr); 24],
+    /// What in the current directory is covered by a mask already (a file, a directory).
+    covered: [Covered; 2],
+    /// Whether the current directory is known to be the new root.
+    at_root: bool,
+    /// Whether the current directory is known to be that of a procfs, where only known names are links.
+    on_procfs: bool,
+    /// The file mode creation mask, if it is known.
+    umask: Option<u32>,
 }
 
 impl<'m, K: Kernel> Machine<'m, K> {
@@ -76,9 +86,10 @@ impl<'m, K: Kernel> Machine<'m, K> {
     pub fn new(kernel: K, control: i32, room: &'m mut [u8]) -> Self {
         let slots = [-1; Slot::COUNT];
         let (root, own_root, old_root) = (AT_FDCWD, -1, -1);
-        let (reserve, step, private, late) = (3, 0, true, [(u16::MAX, MountAttr::default()); 8]);
+        let (reserve, step, private, late) = (3, 0, true, [(u16::MAX, MountAttr::default()); 24]);
         let (spent, lent) = ([u16::MAX; 2], [0; Slot::COUNT.div_ceil(64)]);
         let callers_umask = 0o022;
+        let (covered, at_root, on_procfs, umask) = ([Covered::NONE; 2], false, false, None);
         Self {
             kernel,
             control,
@@ -94,14 +105,39 @@ impl<'m, K: Kernel> Machine<'m, K> {
             spent,
             lent,
             late,
+            covered,
+            at_root,
+            on_procfs,
+            umask,
         }
     }
 
-    /// Remembers the mask that was there before the machine, for [`Step::Umask`].
+    /// Remembers the mask that was there before the machine, for [`Step::Umask`]. Now it is 0.
     #[allow(dead_code, reason = "only the stage has taken a mask away")]
     pub fn umask(mut self, mask: u32) -> Self {
-        self.callers_umask = mask;
+        (self.callers_umask, self.umask) = (mask, Some(0));
         self
+    }
+
+    /// Sets the file mode creation mask.
+    fn file_mask(&mut self, mask: u32) -> Result<(), Errno> {
+        // In a program of many threads another one may have changed it since.
+        if self.umask != Some(mask) || self.control < 0 {
+            self.call(Call::umask(mask))?;
+            self.umask = Some(mask);
+        }
+        Ok(())
+    }
+
+    /// Whatever was known of the current directory is not so of another one.
+    fn forget_directory(&mut self) {
+        (self.covered, self.at_root, self.on_procfs) = ([Covered::NONE; 2], false, false);
+    }
+
+    /// Changes to the directory that `descriptor` is open on.
+    fn go(&mut self, descriptor: i32) -> Result<(), Errno> {
+        self.forget_directory();
+        self.call(Call::fchdir(descriptor)).map(|_| ())
     }
 
     /// Leaves every place of the mount namespace as it is, which others use too.

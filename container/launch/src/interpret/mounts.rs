@@ -3,18 +3,15 @@
 use core::ffi::CStr;
 
 use super::flags::{
-    AT_EMPTY_PATH, AT_RECURSIVE, MOUNT_ATTR_RDONLY, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, MS_BIND,
-    MS_REMOUNT, O_DIRECTORY, O_NOFOLLOW, O_PATH, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE, S_IFDIR, S_IFMT,
+    AT_EMPTY_PATH, AT_RECURSIVE, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, MS_BIND, MS_REMOUNT, O_DIRECTORY,
+    O_NOFOLLOW, O_PATH,
 };
 use super::root::Tree;
-use super::{AT_FDCWD, Machine};
+use super::Machine;
 use crate::step::{Create, Slot, Step, Wire};
 use crate::sys::{Call, Errno, Kernel, MountAttr};
 
 type Done = Result<(), Errno>;
-
-/// Read-only, without set-user-id programs, devices and execution.
-const MASK_ATTRIBUTES: u64 = 15;
 
 impl<K: Kernel> Machine<'_, K> {
     /// Performs `step` if it is one of this family.
@@ -59,8 +56,8 @@ impl<K: Kernel> Machine<'_, K> {
         let kernel_files = matches!(kind.to_bytes(), b"proc" | b"sysfs");
         let flags_of_target = O_PATH | O_DIRECTORY | if kernel_files { O_NOFOLLOW } else { 0 };
         let directory = self.target(target, flags_of_target, create)?;
-        let gone = self.call(Call::fchdir(directory));
-        let mounted = gone.and_then(|_| self.call(Call::mount(Some(source), c".", Some(kind), flags, data)));
+        let gone = self.go(directory);
+        let mounted = gone.and_then(|()| self.call(Call::mount(Some(source), c".", Some(kind), flags, data)));
         self.done(directory);
         mounted.map(|_| ())
     }
@@ -107,90 +104,6 @@ impl<K: Kernel> Machine<'_, K> {
         };
         self.done(mount);
         set
-    }
-
-    fn read_only(&mut self, target: &CStr) -> Done {
-        let Some(place) = self.existing(target)? else { return Ok(()) };
-        let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE;
-        let made = self.open(Call::open_tree(place, c"", flags)).and_then(|copy| {
-            let made = self.read_only_copy(copy, place);
-            self.done(copy);
-            made
-        });
-        self.done(place);
-        made
-    }
-
-    fn read_only_copy(&mut self, copy: i32, place: i32) -> Done {
-        let attr = MountAttr { set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
-        match self.call(Call::mount_setattr(copy, c"", AT_EMPTY_PATH | AT_RECURSIVE, &attr)) {
-            // Before Linux 5.12: once it has a place, and without what is mounted below, as other runtimes do it.
-            Err(Errno::ENOSYS) => {
-                self.move_to(copy, place)?;
-                let mut path = [0; DESCRIPTOR_PATH];
-                self.remount(copy, descriptor_path(copy, &mut path), &attr)
-            }
-            set => set.and_then(|_| self.move_to(copy, place).map(|()| 0)).map(|_| ()),
-        }
-    }
-
-    /// An existing inside path, or `None`. Only "there is no such thing" counts as absent: any other error must not
-    /// leave a path open that was to be hidden.
-    fn existing(&mut self, target: &CStr) -> Result<Option<i32>, Errno> {
-        match self.target(target, O_PATH, Create::Nothing) {
-            Ok(place) => Ok(Some(place)),
-            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
-            Err(errno) => Err(errno),
-        }
-    }
-
-    fn mask(&mut self, target: &CStr, file: Slot, directory: Slot) -> Done {
-        let Some(place) = self.existing(target)? else { return Ok(()) };
-        let masked = self.is_directory(place).and_then(|is_directory| {
-            let (kind, slot) = if is_directory { (1, directory) } else { (0, file) };
-            self.cover(kind, slot, place)
-        });
-        self.done(place);
-        masked
-    }
-
-    /// Whether `place` is a directory: only its like can cover it.
-    fn is_directory(&mut self, place: i32) -> Result<bool, Errno> {
-        let mut stat = [0u64; 32];
-        self.call(Call::statx(place, c"", AT_EMPTY_PATH as i32, 1, &mut stat))?;
-        // `statx`: the mode is the 16 bits at offset 28.
-        Ok((stat[3] >> 32) as u32 & S_IFMT == S_IFDIR)
-    }
-
-    /// A copy of a mask. Before Linux 6.15 a mount without a place cannot be copied, and later not one that was made in another
-    /// mount namespace: then another one is made.
-    fn mask_copy(&mut self, kind: usize, mask: i32) -> Result<i32, Errno> {
-        let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
-        match self.open(Call::open_tree(mask, c"", flags | AT_EMPTY_PATH)) {
-            Err(Errno::EINVAL) if kind == 1 => self.empty_directory(MASK_ATTRIBUTES),
-            Err(Errno::EINVAL) if self.old_root >= 0 => self.open(Call::open_tree(self.old_root, c"dev/null", flags)),
-            // Once the host's root is gone, a /dev/null is one that an image may have made (CVE-2025-31133).
-            Err(Errno::EINVAL) if self.root == AT_FDCWD => self.open(Call::open_tree(AT_FDCWD, c"/dev/null", flags)),
-            copy => copy,
-        }
-    }
-
-    /// Covers `place`: first with the mask that a step made, and then with copies of it. A mount that is never given a place
-    /// costs a grace period of the kernel when it goes; one that was lent must not be given away.
-    fn cover(&mut self, kind: usize, slot: Slot, place: i32) -> Done {
-        let mask = self.slot(slot)?;
-        let spent = self.spent.get(kind).is_some_and(|spent| *spent == slot.0);
-        if !spent && !self.is_lent(slot) {
-            self.move_to(mask, place)?;
-            if let Some(spent) = self.spent.get_mut(kind) {
-                *spent = slot.0;
-            }
-            return Ok(());
-        }
-        let copy = self.mask_copy(kind, mask)?;
-        let covered = self.move_to(copy, place);
-        self.done(copy);
-        covered
     }
 }
 

@@ -54,6 +54,7 @@ impl<K: Kernel> Machine<'_, K> {
 
     /// What `/` was before another mount namespace is not what it is now.
     fn forget_root(&mut self) {
+        self.forget_directory();
         let root = core::mem::replace(&mut self.own_root, -1);
         self.done(root);
     }

@@ -71,7 +71,7 @@ impl<K: Kernel> Machine<'_, K> {
     pub(super) fn file_system(&mut self, kind: &CStr, options: &[u8], set: u64, directory: Slot, out: Slot) -> Done {
         if directory != Slot::NONE {
             let directory = self.slot(directory)?;
-            self.call(Call::fchdir(directory))?;
+            self.go(directory)?;
         }
         let context = self.open(Call::fsopen(kind, 1))?;
         let configured = self.configure(context, options);
@@ -141,9 +141,9 @@ impl<K: Kernel> Machine<'_, K> {
         }
         let mount = self.empty_directory(0)?;
         let moved = self.call(Call::move_mount(mount, c"", AT_FDCWD, c"/", MOVE_MOUNT_F_EMPTY_PATH));
-        let gone = moved.and_then(|_| self.call(Call::fchdir(mount)));
+        let gone = moved.and_then(|_| self.go(mount));
         self.done(mount);
-        gone.map(|_| ())
+        gone
     }
 
     /// An empty tmpfs without a place.
@@ -182,7 +182,7 @@ impl<K: Kernel> Machine<'_, K> {
             self.attach_outside(tree, c"/")?;
         }
         let root = self.slot(tree)?;
-        self.call(Call::fchdir(root))?;
+        self.go(root)?;
         self.root = root;
         Ok(())
     }
@@ -191,9 +191,9 @@ impl<K: Kernel> Machine<'_, K> {
     /// image made a mount point a link to `/`; then the host would be left in reach of `..`. Of a root that is gone there is
     /// nothing left to take away, so a second try must fail.
     pub(super) fn leave_old_root(&mut self) -> Done {
-        self.call(Call::fchdir(self.root))?;
+        self.go(self.root)?;
         self.call(Call::pivot_root(c".", c"."))?;
-        self.call(Call::fchdir(self.old_root))?;
+        self.go(self.old_root)?;
         self.call(Call::umount2(c".", MNT_DETACH))?;
         match self.call(Call::umount2(c".", MNT_DETACH)) {
             Err(Errno::EINVAL) => {}
@@ -202,13 +202,15 @@ impl<K: Kernel> Machine<'_, K> {
         }
         self.call(Call::close(self.old_root))?;
         self.old_root = -1;
-        self.call(Call::fchdir(self.root)).map(|_| ())
+        self.go(self.root)?;
+        self.at_root = true;
+        Ok(())
     }
 
     pub(super) fn move_root(&mut self, tree: Slot) -> Done {
         self.attach_outside(tree, c"/")?;
         let root = self.slot(tree)?;
-        self.call(Call::fchdir(root))?;
+        self.go(root)?;
         self.call(Call::chroot(c"."))?;
         self.root = root;
         Ok(())

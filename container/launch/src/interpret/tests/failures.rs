@@ -26,6 +26,9 @@ fn meaning(step: &OwnedStep, before: Option<&Made>, made: &Made, errno: Errno) -
         ("openat2", _) if matches!(errno, Errno::ENOSYS | Errno::EPERM) => true,
         // What is not there need not be hidden.
         ("openat2", Step::Mask { .. } | Step::ReadOnly { .. }) => absent,
+        ("openat", Step::Mask { .. }) | ("mount", Step::ReadOnly { .. }) => absent,
+        // A mask that cannot be bound again is copied.
+        ("mount", Step::Mask { .. }) => true,
         // What is not there is made.
         ("openat2", Step::Attach { .. } | Step::Mount { .. } | Step::File { .. }) => absent,
         ("openat2", Step::Terminal { .. }) => absent && made.texts == ["/dev/console"],

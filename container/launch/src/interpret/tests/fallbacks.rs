@@ -142,6 +142,81 @@ fn masks_are_made_anew_where_they_cannot_be_copied() {
     assert_eq!(outcome, Err(Stop::Failed { step: 7, errno: Errno::EINVAL }), "{:?}", kernel.names());
 }
 
+/// Its mode is the host's, so it is read-only as soon as it has a place; a copy of it is so too.
+#[test]
+fn a_mask_is_as_read_only_as_it_was_asked_for() {
+    let mask = |name: &str| Step::Mask { target: text(name), file: Slot(1), directory: Slot(2) };
+    let steps = [tree("/dev/null", 1, 1), mask("/proc/kcore")];
+    let (outcome, kernel) = perform(&steps, CONTROL, without(&["mount_setattr"], Errno::ENOSYS));
+    assert_eq!(outcome, Ok(()));
+    assert_eq!(mounts(&kernel)[0], ("/proc/self/fd/1001".to_owned(), MS_BIND_REMOUNT | 1));
+    let again = [&steps[..], &[mask("/proc/keys")]].concat();
+    let (outcome, kernel) = perform(&again, CONTROL, |_, made, _| {
+        (made.name == "open_tree" && made.texts == [""]).then_some(Err(Errno::EINVAL))
+    });
+    assert_eq!(outcome, Ok(()));
+    let attributes = kernel.made.iter().filter(|made| made.name == "mount_setattr").count();
+    assert_eq!(attributes, 2, "one that cannot be copied is taken anew, and made so again");
+}
+
+/// In a procfs, the first mask of a kind is bound to the names after it; what is not there costs one call.
+#[test]
+fn names_of_a_procfs_are_masked_with_few_calls() {
+    let mask = |name: &str| Step::Mask { target: text(name), file: Slot(1), directory: Slot(2) };
+    let directory =
+        Step::FileSystem { kind: text("tmpfs"), options: vec![], set: 15, directory: Slot::NONE, out: Slot(2) };
+    let before = [tree("/dev/null", 0, 1), directory, Step::Enter { path: text("/proc") }];
+    let steps = [&before[..], &["acpi", "kcore", "keys", "scsi", "missing", "timer_list"].map(mask)].concat();
+    let absent = |_: usize, made: &Made, _: &Call<'_>| {
+        (made.name == "openat" && made.texts == ["missing"]).then_some(Err(Errno::ENOENT))
+    };
+    let (outcome, kernel) = perform(&steps, CONTROL, absent);
+    assert_eq!(outcome, Ok(()));
+    let bound = ["acpi kcore", "kcore keys", "kcore scsi", "acpi scsi", "kcore timer_list"];
+    assert_eq!(mounts(&kernel), bound.map(|texts| (texts.to_owned(), 0x1000)));
+    assert_eq!(kernel.names().iter().filter(|name| **name == "move_mount").count(), 2, "each mask has one place itself");
+    // Elsewhere a name may be that of a link: nothing is found by its path twice.
+    let (outcome, kernel) = perform(&steps, CONTROL, |_, made, call| match made.name.as_str() {
+        "fstatfs" => {
+            call.fill(1, 0, &0x0102_1994u64.to_ne_bytes());
+            Some(Ok(0))
+        }
+        _ => None,
+    });
+    assert_eq!((outcome, mounts(&kernel)), (Ok(()), vec![]));
+}
+
+#[test]
+fn names_of_a_procfs_are_made_read_only_by_a_remount_where_it_must_be() {
+    let steps = [Step::Enter { path: text("/proc") }, Step::ReadOnly { target: text("bus") }];
+    let (outcome, kernel) = perform(&steps, CONTROL, usual);
+    assert_eq!((outcome, mounts(&kernel)), (Ok(()), vec![("bus bus".to_owned(), 0x5000)]));
+    assert_eq!(kernel.made.last().map(|made| made.name.as_str()), Some("mount_setattr"));
+    let (outcome, kernel) = perform(&steps, CONTROL, without(&["mount_setattr"], Errno::ENOSYS));
+    assert_eq!(outcome, Ok(()));
+    assert_eq!(mounts(&kernel), [("bus bus".to_owned(), 0x5000), ("bus".to_owned(), MS_BIND_REMOUNT | 1)]);
+    let (outcome, _) = perform(&steps, CONTROL, without(&["mount_setattr"], Errno::EINVAL));
+    assert_eq!(outcome, Err(Stop::Failed { step: 1, errno: Errno::EINVAL }));
+}
+
+/// What is known already is not asked for again.
+#[test]
+fn nothing_is_set_twice() {
+    let mask = |mask| Step::Umask { mask };
+    let (_, kernel) = perform(&[mask(0), mask(0), mask(0o22), mask(0o22), mask(0)], CONTROL, usual);
+    assert_eq!(kernel.names(), ["umask", "umask", "umask"]);
+    let sets = |inheritable, ambient| Step::Capabilities { effective: 1, permitted: 3, inheritable, ambient };
+    let calls = |step: OwnedStep| perform(&[step], CONTROL, usual).1.made.len();
+    assert_eq!([calls(sets(0, 0)), calls(sets(4, 0)), calls(sets(1, 0)), calls(sets(1, 1))], [1, 1, 2, 2]);
+    let root = [tree("/srv", 0, 0), Step::PivotRoot { tree: Slot(0), detached: 1 }, Step::LeaveOldRoot {}];
+    let at = |path: &str| Step::WorkingDirectory { path: text(path), create: 0 };
+    let changes = |steps: &[OwnedStep]| {
+        let (_, kernel) = perform(&[&root[..], steps].concat(), CONTROL, usual);
+        kernel.names().iter().filter(|name| **name == "fchdir").count()
+    };
+    assert_eq!([changes(&[]), changes(&[at("/")]), changes(&[at("/srv"), at("/")])], [4, 4, 6]);
+}
+
 #[test]
 fn clone_takes_the_place_of_clone3_but_for_cgroups() {
     for errno in [Errno::ENOSYS, Errno::EPERM] {

@@ -65,13 +65,23 @@ impl<'p> Recorder<'p> {
             }
             ("write", [_, _, length, ..]) => Ok(length),
             ("statx", _) => {
-                // What was opened last: some names are files, everything else is a directory.
+                // What was opened last.
                 let opened = self.made.iter().rev().find(|made| matches!(made.name.as_str(), "openat" | "openat2"));
                 let name = opened.and_then(|made| made.texts.first()).and_then(|path| path.rsplit('/').next());
-                let file = matches!(name, Some("kcore" | "keys" | "timer_list" | "interrupts"));
+                let file = name.is_some_and(is_file);
                 let mode: u16 = if file { 0o100_644 } else { 0o040_755 };
                 call.fill(4, 28, &mode.to_ne_bytes());
                 Ok(0)
+            }
+            ("fstatfs", _) => {
+                // What is at /proc is a procfs.
+                let proc = self.made.iter().rev().nth(1).is_some_and(|before| before.name == "fchdir");
+                call.fill(1, 0, &if proc { 0x9fa0u64 } else { 0 }.to_ne_bytes());
+                Ok(0)
+            }
+            // A directory does not cover a file, nor a file a directory.
+            ("mount", _) if matches!(made.texts.as_slice(), [from, to] if is_file(from) != is_file(to)) => {
+                Err(Errno::ENOTDIR)
             }
             // What is gone cannot be taken away again.
             ("umount2", _)
@@ -106,10 +116,15 @@ impl<'p> Recorder<'p> {
     }
 }
 
+/// Some names are files, everything else is a directory.
+fn is_file(name: &str) -> bool {
+    matches!(name, "kcore" | "keys" | "timer_list" | "interrupts")
+}
+
 /// Which arguments of a call are texts.
 fn texts(name: &str) -> &'static [usize] {
     match name {
-        "openat" | "openat2" | "open_tree" | "mkdirat" | "mknodat" | "unlinkat" | "fchownat" => &[1],
+        "openat" | "openat2" | "open_tree" | "mkdirat" | "mknodat" | "unlinkat" | "fchownat" | "mount_setattr" => &[1],
         "mount" => &[0, 1, 2, 4],
         "move_mount" => &[1, 3],
         "fsconfig" => &[2, 3],

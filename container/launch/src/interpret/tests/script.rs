@@ -66,6 +66,11 @@ fn file_systems() -> Vec<OwnedStep> {
     for path in ["/proc/bus", "/proc/sys"] {
         steps.push(Step::ReadOnly { target: text(path) });
     }
+    steps.push(Step::Enter { path: text("/proc") });
+    steps.push(Step::ReadOnly { target: text("irq") });
+    for name in ["timer_list", "scsi", "interrupts"] {
+        steps.push(Step::Mask { target: text(name), file: Slot(1), directory: Slot(2) });
+    }
     steps.push(Step::LeaveOldRoot {});
     steps
 }
