@@ -1,9 +1,8 @@
 //! The control group of one container: made before the process exists, gone after it.
 
 use std::os::fd::BorrowedFd;
-use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use keelbox_cgroups::{
@@ -22,7 +21,7 @@ static SWEPT: Once = Once::new();
 /// A group made for one container, and on cgroup v1 the thread that sits in it to clone.
 #[derive(Debug)]
 pub(crate) struct ControlGroup {
-    group: Group,
+    group: Arc<Group>,
     /// Behind a lock that is never contended, so that a process handle can be shared between threads.
     seat: Mutex<Option<Seat>>,
 }
@@ -46,7 +45,12 @@ impl ControlGroup {
         };
         complete(&group, spec, hierarchy)?;
         let seat = Mutex::new(seat(&group)?);
-        Ok(Some(Self { group, seat }))
+        Ok(Some(Self { group: Arc::new(group), seat }))
+    }
+
+    /// The group, for those who do not keep it.
+    pub(crate) fn shared(&self) -> &Arc<Group> {
+        &self.group
     }
 
     /// The thread that clones on cgroup v1; once.
@@ -80,7 +84,30 @@ impl ControlGroup {
 
 /// Whether a group with `limits` can be made here at all: for limits that the caller does not insist on. It is tried, since who
 /// may make groups is a question of owners, modes and read-only mounts in every hierarchy.
+///
+/// That it can is remembered, for these limits and the groups that this thread is in. That it cannot is tried again, which costs
+/// little, and may change when somebody hands groups over to this user.
 pub(crate) fn possible(limits: &Limits) -> Result<bool> {
+    /// Limits that a group could be made with, by the text that says where this thread was.
+    static POSSIBLE: Mutex<Vec<(String, Limits)>> = Mutex::new(Vec::new());
+    const MOST: usize = 64;
+    let place = std::fs::read_to_string("/proc/thread-self/cgroup").unwrap_or_default();
+    let known = || POSSIBLE.lock().unwrap_or_else(PoisonError::into_inner);
+    if known().iter().any(|(other, same)| *other == place && same == limits) {
+        return Ok(true);
+    }
+    let possible = tried(limits)?;
+    if possible {
+        let mut known = known();
+        if known.len() == MOST {
+            let _oldest = known.remove(0);
+        }
+        known.push((place, limits.clone()));
+    }
+    Ok(possible)
+}
+
+fn tried(limits: &Limits) -> Result<bool> {
     let name = format!("keelbox-try-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
     match Group::create_owned(&name, limits).map_err(cannot) {
         Ok(group) => group.delete().map(|()| true).map_err(cannot),

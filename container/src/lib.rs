@@ -25,6 +25,7 @@
 #[cfg(feature = "tokio")]
 mod asynchronous;
 mod attributes;
+mod blank;
 mod builder;
 mod built;
 mod bundle;
@@ -59,6 +60,7 @@ mod process;
 mod profile;
 pub mod seccomp;
 mod signal;
+mod signaller;
 mod spec;
 mod start;
 mod stdio;
@@ -88,6 +90,7 @@ pub use plan::Plan;
 pub use process::Process;
 pub use profile::Profile;
 pub use signal::Signal;
+pub use signaller::Signaller;
 pub use spec::Network;
 pub use stdio::Stdio;
 pub use template::{Run, Template};

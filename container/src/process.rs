@@ -18,6 +18,7 @@ use crate::exit::{ExitStatus, Reason, Usage};
 use crate::feeder::Feeder;
 use crate::further::{self, Further};
 use crate::signal::Signal;
+use crate::signaller::Signaller;
 use crate::terminal::Tty;
 
 /// A running container, or a program that was executed in one: [`std::process::Child`] with more to say.
@@ -116,7 +117,7 @@ impl Process {
             self.life.kill()?;
             return self.life.reap().map(Some);
         }
-        if ended { self.life.reap().map(Some) } else { Ok(None) }
+        if ended { self.life.reap_ended().map(Some) } else { Ok(None) }
     }
 
     /// Kills the container: every process in it.
@@ -140,11 +141,16 @@ impl Process {
         if self.life.status.is_some() {
             return Err(Error::new(ErrorKind::State, format!("cannot send {signal}: the container has ended")));
         }
-        let attempt = || format!("cannot send {signal} to the container");
-        sys::send_signal(self.life.pidfd.as_fd(), signal.number()).map_err(|errno| match errno {
-            keelbox_launch::Errno::ESRCH => Error::os(attempt(), errno).with_kind(ErrorKind::State),
-            errno => Error::os(attempt(), errno),
-        })
+        crate::signaller::send(self.life.pidfd.as_fd(), signal)
+    }
+
+    /// A handle by which any thread sends signals to the program, also while another one waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's answer if there is no descriptor left for it.
+    pub fn signaller(&self) -> Result<Signaller> {
+        Signaller::new(self.life.pidfd.as_fd(), self.life.group.as_ref().map(ControlGroup::shared))
     }
 
     /// Asks the program to end (`SIGTERM`), and kills the container if it has not after `patience`.
@@ -288,22 +294,22 @@ impl Life {
 
     /// Reaps the process, which has ended or is about to, and clears away what belonged to it.
     pub(crate) fn reap(&mut self) -> Result<ExitStatus> {
-        let exit = match self.exit() {
+        if self.further.is_none() {
+            let waited = further::wait_for(self.pid, self.pidfd.as_fd(), None);
+            waited.map_err(|error| Error::os("cannot wait for the container", error))?;
+        }
+        self.reap_ended()
+    }
+
+    /// The same, of a process that is known to have ended.
+    fn reap_ended(&mut self) -> Result<ExitStatus> {
+        let exit = match self.further.as_ref().map_or_else(|| sys::wait(&self.pidfd), |further| further.reap()) {
             Ok(exit) => exit,
             Err(keelbox_launch::Errno::ECHILD) => return self.reaped_elsewhere(),
             Err(errno) => return Err(Error::os("cannot wait for the container", errno)),
         };
         let status = ExitStatus::new(&exit, self.special_reason(&exit), self.usage(&exit));
         self.finish(status)
-    }
-
-    fn exit(&self) -> Result<Exit, keelbox_launch::Errno> {
-        if let Some(further) = &self.further {
-            return further.reap();
-        }
-        let io = |error: std::io::Error| keelbox_launch::Errno(error.raw_os_error().unwrap_or_default());
-        further::wait_for(self.pid, self.pidfd.as_fd(), None).map_err(io)?;
-        sys::wait(&self.pidfd)
     }
 
     /// Another part of the host program waits for every child (`waitpid(-1)`, or `SIGCHLD` ignored).
