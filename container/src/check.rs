@@ -20,8 +20,7 @@ fn invalid(why: impl Into<String>) -> Error {
 
 /// A specification that everything has been filled in.
 pub(crate) fn complete(spec: &Spec, host: &Host) -> Result<()> {
-    let empty = oci::Process::default();
-    let process = spec.oci.process().as_ref().unwrap_or(&empty);
+    let process = spec.oci.process().as_ref().unwrap_or(&crate::blank::PROCESS);
     // A bundle may have no program: it can be created, and is not to be started.
     let idle = spec.profile == Profile::Exact && spec.oci.process().is_none();
     if !idle && process.args().as_ref().is_none_or(Vec::is_empty) {

@@ -166,8 +166,9 @@ fn capabilities(spec: &mut Spec, host: &Host) {
     // A program that is not root inside has none unless it gains them by executing, which the bounding set limits.
     let own = if spec.process().user().uid() == 0 { bounding } else { added };
     let ambient = if spec.process().user().uid() == 0 { 0 } else { added };
-    let mut sets = oci::LinuxCapabilities::default();
-    sets.set_bounding(Some(set(bounding))).set_effective(Some(set(own))).set_permitted(Some(set(own)));
-    sets.set_inheritable(Some(set(ambient))).set_ambient(Some(set(ambient)));
+    let mut sets = crate::blank::CAPABILITIES.clone();
+    let (own, ambient) = (set(own), set(ambient));
+    sets.set_bounding(Some(set(bounding))).set_effective(Some(own.clone())).set_permitted(Some(own));
+    sets.set_inheritable(Some(ambient.clone())).set_ambient(Some(ambient));
     spec.process().set_capabilities(Some(sets));
 }

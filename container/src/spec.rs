@@ -79,6 +79,8 @@ pub(crate) struct Spec {
     pub(crate) file_sources: Vec<PathBuf>,
     /// Which devices may be used, if that is restricted by more than what is in `/dev`.
     pub(crate) devices: Option<Rules>,
+    /// Whether `/dev` is as that of a template, which no run may change.
+    pub(crate) shared_dev: bool,
     /// Whether there is a control group even without limits.
     pub(crate) grouped: bool,
     pub(crate) profile: Profile,
@@ -118,20 +120,11 @@ pub(crate) struct Spec {
 
 impl Spec {
     pub(crate) fn process(&mut self) -> &mut oci::Process {
-        self.oci.process_mut().get_or_insert_with(|| {
-            let mut process = oci::Process::default();
-            process.set_args(None).set_env(None).set_capabilities(None).set_rlimits(None).set_cwd("/".into());
-            process.set_no_new_privileges(None).set_terminal(None);
-            process
-        })
+        self.oci.process_mut().get_or_insert_with(|| crate::blank::PROCESS.clone())
     }
 
     pub(crate) fn linux(&mut self) -> &mut oci::Linux {
-        self.oci.linux_mut().get_or_insert_with(|| {
-            let mut linux = oci::Linux::default();
-            linux.set_namespaces(Some(Vec::new())).set_masked_paths(None).set_readonly_paths(None).set_resources(None);
-            linux
-        })
+        self.oci.linux_mut().get_or_insert_with(|| crate::blank::LINUX.clone())
     }
 
     pub(crate) fn mounts(&mut self) -> &mut Vec<oci::Mount> {

@@ -26,6 +26,9 @@ use crate::talk::{Cradle, Decider, Nobody, Received, Talk, Until, abandon, launc
 
 /// A container prepared once, to be run often and side by side.
 ///
+/// Its `/dev` is read-only, as runs share it where the kernel can do that (Linux 6.15); `/dev/shm`, `/dev/mqueue` and the terminals
+/// belong to each run, and can be written to.
+///
 /// ```no_run
 /// use std::sync::LazyLock;
 /// use keelbox::{Container, Image, Network, Template};
@@ -66,8 +69,9 @@ struct Core {
 const NOTHING: Held = Held { dev: Slot::NONE, mask_file: Slot::NONE, mask_directory: Slot::NONE, root: Slot::NONE };
 
 impl Template {
-    pub(crate) fn new(built: Built) -> Result<Self> {
+    pub(crate) fn new(mut built: Built) -> Result<Self> {
         built.nameless()?;
+        built.spec.shared_dev = true;
         let (trees, held) = prepare(&built)?.unwrap_or((Vec::new(), NOTHING));
         let core = Arc::new(Core { built, trees, held, plans: Mutex::default() });
         Ok(Self(Arc::new(Inner { core, pool: Mutex::new(Pooling::Off { runs: 0 }) })))

@@ -8,7 +8,7 @@ use std::fmt;
 use nix::unistd::{User, getegid, geteuid};
 
 use crate::error::{Error, ErrorKind};
-use crate::process::{field, read};
+use crate::process::{field, status};
 
 const CAP_SETGID: u32 = 6;
 const CAP_SETUID: u32 = 7;
@@ -44,16 +44,17 @@ impl Caller {
     ///
     /// Any of reading `/proc/thread-self/status`.
     pub fn current() -> Result<Self, Error> {
-        let status = read("/proc/thread-self/status")?;
+        let status = status("/proc/thread-self/status")?;
         let mask = field(&status, "CapEff").and_then(|mask| u64::from_str_radix(mask, 16).ok());
         let capabilities = mask
             .ok_or_else(|| Error::new(ErrorKind::Malformed, "no effective capabilities in /proc/thread-self/status"))?;
         let bounding = field(&status, "CapBnd").and_then(|mask| u64::from_str_radix(mask, 16).ok());
         // A user that the database does not know has no name, which is no reason to fail. Root needs none: it maps by itself.
-        let user = Some(geteuid()).filter(|user| !user.is_root());
-        let name = user.and_then(|user| User::from_uid(user).ok().flatten()).map(|user| user.name);
+        let user = geteuid();
+        let ordinary = Some(user).filter(|user| !user.is_root());
+        let name = ordinary.and_then(|user| User::from_uid(user).ok().flatten()).map(|user| user.name);
         Ok(Self {
-            user: geteuid().as_raw(),
+            user: user.as_raw(),
             group: getegid().as_raw(),
             name,
             capabilities,

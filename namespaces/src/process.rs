@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind};
 /// [`ErrorKind::NotFound`] if there is no such process.
 pub fn ns_pids(pid: u32) -> Result<Vec<u32>, Error> {
     let path = format!("/proc/{pid}/status");
-    let status = read(&path)?;
+    let status = status(&path)?;
     let malformed = || Error::new(ErrorKind::Malformed, format!("no NSpid in {path}"));
     let line = field(&status, "NSpid").ok_or_else(malformed)?;
     line.split_whitespace().map(|pid| pid.parse().map_err(|_| malformed())).collect()
@@ -33,6 +33,19 @@ pub(crate) fn read(path: &str) -> Result<String, Error> {
     let read = File::open(path).and_then(|mut file| file.read_to_end(&mut text));
     read.map_err(|error| Error::io(format!("cannot read {path}"), error))?;
     Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The text of a status file of one process or thread, which the kernel writes whole if it finds the room for it.
+pub(crate) fn status(path: &str) -> Result<String, Error> {
+    let mut text = vec![0; 16 * 1024];
+    let length = File::open(path).and_then(|mut file| loop {
+        match file.read(&mut text) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            length => return length,
+        }
+    });
+    text.truncate(length.map_err(|error| Error::io(format!("cannot read {path}"), error))?);
+    Ok(String::from_utf8(text).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 /// The value of a line `NAME: value` in a status file.

@@ -52,11 +52,8 @@ pub struct Container {
 
 impl Container {
     fn new(root: RootSource, profile: Profile) -> Self {
-        let mut oci = oci::Spec::default();
-        oci.set_version("1.2.0".into()).set_hostname(None).set_mounts(None).set_process(None).set_linux(None);
-        oci.set_root(None).set_annotations(None);
         let spec = Spec {
-            oci,
+            oci: crate::blank::SPEC.clone(),
             bundle: None,
             root,
             user: UserChoice::default(),
@@ -66,6 +63,7 @@ impl Container {
             modest: false,
             file_sources: Vec::new(),
             devices: None,
+            shared_dev: false,
             grouped: false,
             profile,
             network: Network::default(),

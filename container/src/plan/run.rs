@@ -158,8 +158,7 @@ fn kernel_parameters(spec: &Spec, allocator: &mut SlotAllocator) -> Result<Vec<O
 
 /// The root file system that `spec` describes.
 pub(crate) fn root_plan(spec: &Spec, kept: Option<&Kept>) -> Result<RootPlan> {
-    let empty = oci::Linux::default();
-    let linux = spec.oci.linux().as_ref().unwrap_or(&empty);
+        let linux = spec.oci.linux().as_ref().unwrap_or(&crate::blank::LINUX);
     let mut root = RootPlan::new(source(spec, kept)?);
     if let Some(defaults) = spec.profile.surroundings() {
         root = root.defaults(defaults);
@@ -170,6 +169,9 @@ pub(crate) fn root_plan(spec: &Spec, kept: Option<&Kept>) -> Result<RootPlan> {
     }
     if !spec.has(Kind::Net) {
         root = root.host_network();
+    }
+    if spec.shared_dev {
+        root = root.read_only_dev();
     }
     root = root.cgroups(spec.cgroups.iter().cloned());
     for mount in spec.oci.mounts().iter().flatten() {
