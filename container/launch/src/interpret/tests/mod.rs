@@ -73,12 +73,6 @@ impl<'p> Recorder<'p> {
                 call.fill(4, 28, &mode.to_ne_bytes());
                 Ok(0)
             }
-            ("fstatfs", _) => {
-                // What is at /proc is a procfs.
-                let proc = self.made.iter().rev().nth(1).is_some_and(|before| before.name == "fchdir");
-                call.fill(1, 0, &if proc { 0x9fa0u64 } else { 0 }.to_ne_bytes());
-                Ok(0)
-            }
             // A directory does not cover a file, nor a file a directory.
             ("mount", _) if matches!(made.texts.as_slice(), [from, to] if is_file(from) != is_file(to)) => {
                 Err(Errno::ENOTDIR)
@@ -94,12 +88,15 @@ impl<'p> Recorder<'p> {
             {
                 Err(Errno::EINVAL)
             }
-            // A directory for terminals is asked whether it is a devpts.
+            // What is at these two paths is what it should be.
             ("fstatfs", _) => {
                 let opened = self.made.iter().rev().find(|made| matches!(made.name.as_str(), "openat" | "openat2"));
-                if opened.and_then(|made| made.texts.first()).is_some_and(|path| path.ends_with("pts")) {
-                    call.fill(1, 0, &0x1cd1u64.to_ne_bytes());
-                }
+                let magic = match opened.and_then(|made| made.texts.first()).map(String::as_str) {
+                    Some("/proc") => 0x9fa0u64,
+                    Some(path) if path.ends_with("pts") => 0x1cd1,
+                    _ => 0,
+                };
+                call.fill(1, 0, &magic.to_ne_bytes());
                 Ok(0)
             }
             ("getcwd", _) => Linux.perform(*call),
