@@ -236,6 +236,7 @@ impl Built {
 
     /// The control group of a run, if it is to have one.
     pub(crate) fn group(&self) -> Result<Option<ControlGroup>> {
+        crate::rdt::refuse_nameless(&self.spec)?;
         let create = |hierarchy| ControlGroup::create(&self.spec, hierarchy);
         self.hierarchy.as_ref().map_or(Ok(None), create)
     }

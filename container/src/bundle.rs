@@ -26,7 +26,7 @@ pub(crate) fn read(path: &Path) -> Result<Container> {
     }
     let place = bundle.path().to_owned();
     let root = bundle.root().ok_or_else(|| Error::new(ErrorKind::Invalid, "the bundle names no root file system"))?;
-    let oci = bundle.into_config().into_spec();
+    let oci = crate::unheld::spec_of(bundle.into_config());
     let resources = oci.linux().as_ref().and_then(|linux| linux.resources().clone());
     let terminal = oci.process().as_ref().and_then(terminal);
     let mut container = Container::exact(RootSource::Directory(root), oci);

@@ -213,8 +213,13 @@ pub(crate) fn seat(group: &Group) -> Result<Option<Seat>> {
 
 /// A limit that cannot be had is the caller's business by its own kind.
 pub(crate) fn cannot(error: keelbox_cgroups::Error) -> Error {
+    Error::from_part(kind_of(&error), "cannot set up the control group", error)
+}
+
+/// What kind of failure of ours an error of that crate is.
+pub(crate) fn kind_of(error: &keelbox_cgroups::Error) -> ErrorKind {
     use keelbox_cgroups::ErrorKind as Kind;
-    let kind = match error.kind() {
+    match error.kind() {
         Kind::InvalidLimit | Kind::InvalidPath => ErrorKind::Invalid,
         Kind::PermissionDenied | Kind::Unsupported | Kind::NotApplied | Kind::InternalProcesses => ErrorKind::Limit,
         // What the kernel says to a value that it cannot take: a processor that is not there, for instance.
@@ -223,6 +228,5 @@ pub(crate) fn cannot(error: keelbox_cgroups::Error) -> Error {
         Kind::AlreadyExists => ErrorKind::Exists,
         Kind::Busy => ErrorKind::State,
         _ => ErrorKind::Other,
-    };
-    Error::from_part(kind, "cannot set up the control group", error)
+    }
 }

@@ -19,7 +19,6 @@ fn named(text: Option<&String>) -> bool {
 fn linux(spec: &oci::Spec) -> Option<&'static str> {
     let linux = spec.linux().as_ref()?;
     let asked = [
-        (linux.intel_rdt().is_some(), "linux.intelRdt"),
         (named(linux.mount_label().as_ref()), "linux.mountLabel"),
         (linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "linux.netDevices"),
     ];

@@ -58,6 +58,7 @@ mod poll;
 mod pool;
 mod process;
 mod profile;
+mod rdt;
 pub mod seccomp;
 mod signal;
 mod signaller;
@@ -67,6 +68,7 @@ mod stdio;
 mod talk;
 mod template;
 mod terminal;
+mod unheld;
 mod user;
 
 pub use attributes::{IoPriority, MemoryPolicy, Personality, Scheduler};

@@ -71,6 +71,8 @@ pub(crate) struct Spec {
     /// Arguments after the image's entrypoint, in the place of its command.
     pub(crate) command: Option<Vec<String>>,
     pub(crate) limits: Limits,
+    /// Where resctrl is, if not where it is mounted.
+    pub(crate) resctrl: Option<PathBuf>,
     /// Where the control group is wanted.
     pub(crate) placement: Option<Placement>,
     /// Whether device rules that the caller may not set are none that it needs: those of a bundle that an ordinary user runs.

@@ -88,7 +88,6 @@ fn help_and_version_are_no_failures() -> testkit::Result {
 /// What a configuration may ask for and nobody does yet, with a value that is right.
 fn not_there_yet() -> Vec<(&'static str, Value)> {
     vec![
-        ("/linux/intelRdt", json!({ "closID": "some" })),
         ("/linux/mountLabel", json!("some")),
         ("/linux/netDevices", json!({ "eth0": {} })),
     ]

@@ -60,6 +60,7 @@ impl Container {
             command: None,
             limits: Limits::new(),
             placement: None,
+            resctrl: None,
             modest: false,
             file_sources: Vec::new(),
             devices: None,

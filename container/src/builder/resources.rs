@@ -105,6 +105,12 @@ impl Container {
         self
     }
 
+    /// The resctrl file system in which `linux.intelRdt` of a bundle is honoured. Default: the one that is mounted.
+    pub fn resctrl(mut self, root: impl Into<std::path::PathBuf>) -> Self {
+        self.spec.resctrl = Some(root.into());
+        self
+    }
+
     /// How long the program may run. Then the whole container is killed, and its end is
     /// [`Reason::TimeLimit`](crate::Reason::TimeLimit). Default: no limit.
     ///

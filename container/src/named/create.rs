@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use keelbox_cgroups::Group;
+use keelbox_cgroups::resctrl::Class;
 use keelbox_launch::{Seat, Slot, Wait};
 use keelbox_mounts::SlotAllocator;
 use keelbox_namespaces::Kind;
@@ -31,6 +32,7 @@ use crate::handover;
 use crate::hooks::{self, HookPoint};
 use crate::host::{hierarchy, shown_cgroups};
 use crate::plan::{Filter, Plan, run_with};
+use crate::rdt;
 use crate::spec::RootSource;
 use crate::stdio::Stdio;
 use crate::talk::{Cradle, Decider, Received, Talk, Until, Witness, launch};
@@ -42,7 +44,7 @@ pub(crate) fn create(built: &Built, root: &Path, id: ContainerId) -> Result<Hand
     let place = Place::make(Root::make(root)?, id)?;
     let attempt = format!("cannot create container {}", place.id());
     let _lock = place.lock(&attempt)?;
-    let mut making = Making { built, place: &place, record: None, group: None, outlook: None };
+    let mut making = Making { built, place: &place, record: None, group: None, class: None, outlook: None };
     match making.make(&stdio) {
         Ok((process, terminal)) => Ok(Handle::new(place, Some(process), terminal)),
         Err(error) => Err(making.undo(error)),
@@ -82,6 +84,7 @@ struct Making<'a> {
     place: &'a Place,
     record: Option<Record>,
     group: Option<Group>,
+    class: Option<Class>,
     outlook: Option<Outlook>,
 }
 
@@ -89,12 +92,14 @@ impl Making<'_> {
     fn make(&mut self, stdio: &[Stdio; 3]) -> Result<(OwnedFd, Option<Tty>)> {
         let built = self.built;
         let prospect = group::Prospect::new(self.place.id(), built)?;
+        let class = rdt::Prospect::new(self.place.id(), &built.spec)?;
         let kinds = built.inside().kinds;
         let mut intent =
             Record::intent(prospect.directories.clone(), built.spec.bundle.clone(), kinds, built.filter.as_ref());
         intent.special = is_special(&built.spec.oci, built.agent_path().is_some());
         intent.made.clone_from(&prospect.made);
         intent.callers_keyring = built.spec.callers_keyring;
+        intent.classes = class.as_ref().map(|class| class.directories.clone()).unwrap_or_default();
         self.place.write(&intent)?;
         self.record = Some(intent);
         self.write_config()?;
@@ -111,6 +116,7 @@ impl Making<'_> {
         }
         // Behind the group, which the container may be shown.
         let (plan, behind) = self.plan(stdio)?;
+        self.class = class.map(|class| class.make(self.place.id())).transpose()?;
         self.launch(&plan, behind, stdio, seat)
     }
 
@@ -197,6 +203,9 @@ impl Making<'_> {
 
     /// Takes everything back. What cannot be taken back stays written down, so that it can be deleted later.
     fn undo(self, error: Error) -> Error {
+        if let Some(class) = &self.class {
+            class.undo();
+        }
         let emptied = self.group.is_none_or(|group| remove::remove_group(&group).is_ok());
         if !emptied {
             return error;
@@ -225,14 +234,15 @@ impl Witness for Scribe<'_, '_> {
         match what {
             Wait::Hooks => self.hooks(pidfd, pid),
             // All is set up: from now on the container lives without us.
-            Wait::Start => self.complete(),
+            Wait::Start => self.complete(pid),
             _ => Ok(()),
         }
     }
 }
 
 impl Scribe<'_, '_> {
-    fn complete(&mut self) -> Result<()> {
+    fn complete(&mut self, pid: u32) -> Result<()> {
+        self.making.class.as_ref().map_or(Ok(()), |class| class.add(pid)).map_err(rdt::cannot)?;
         if let (Some(group), Some(limits)) = (self.group, group::late(&self.making.built.spec)) {
             group.update(&limits).map_err(cannot)?;
         }

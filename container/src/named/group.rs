@@ -6,7 +6,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use keelbox_cgroups::{Controller, ErrorKind as GroupError, Group, Hierarchy, Limits, Mount, UNLIMITED, Version};
+use keelbox_cgroups::{
+    Controller, ErrorKind as GroupError, Group, Hierarchy, Limits, Mount, Reach, UNLIMITED, Version,
+};
 use keelbox_launch::Seat;
 use keelbox_runtime_spec::ContainerId;
 
@@ -52,7 +54,9 @@ impl Prospect {
         let freezer = self.hierarchy.unified().is_none() && self.hierarchy.find(Controller::Freezer).is_some();
         let limits = if late(spec).is_some() { spec.limits.clone().pids(UNLIMITED) } else { spec.limits.clone() };
         let builder = builder(&self.name, spec, &limits, &self.hierarchy);
-        let group = match builder.controllers(freezer.then_some(Controller::Freezer)).create() {
+        // Whoever holds a name may ask for statistics later, so every controller is at hand.
+        let builder = builder.reach(Reach::All).controllers(freezer.then_some(Controller::Freezer));
+        let group = match builder.create() {
             Ok(group) => group,
             Err(error) if !insisted(spec) && is_closed(&error) => return Ok(None),
             Err(error) => return Err(cannot(error)),

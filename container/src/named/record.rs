@@ -41,6 +41,9 @@ pub(crate) struct Record {
     /// Which directories were made for the group, or may come to be; its own ones if this is not said.
     #[serde(default)]
     pub(crate) made: Option<Vec<PathBuf>>,
+    /// Directories of resctrl that go with the container, or may come to be, the innermost first.
+    #[serde(default)]
+    pub(crate) classes: Vec<PathBuf>,
     pub(crate) bundle: Option<PathBuf>,
     /// The kinds of namespaces that are not the host's, as `CLONE_NEW*` flags.
     pub(crate) kinds: u32,
@@ -101,6 +104,7 @@ impl Record {
             process: None,
             group,
             made: None,
+            classes: Vec::new(),
             bundle,
             kinds: kinds.flags(),
             filter,

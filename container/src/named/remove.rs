@@ -79,6 +79,7 @@ pub(crate) fn clear(handle: &Handle, record: &Record, attempt: &str) -> Result<(
         Some(group) => remove_group(group)?,
         None => {}
     }
+    keelbox_cgroups::resctrl::remove(&record.classes).map_err(crate::rdt::cannot)?;
     handle.warn(afterwards(place, record));
     place.remove()
 }

@@ -103,10 +103,9 @@ fn rs_061_an_absolute_path_starts_at_the_top_of_every_hierarchy() -> testkit::Re
     let top = test.path.clone();
     test.path.push_str("/missing/leaf");
     let printed = test.bench.printed(&test.config("cat /proc/self/cgroup", &json!({})))?;
-    assert!(!printed.is_empty());
-    for line in printed.lines() {
-        assert!(line.ends_with(&format!(":{}", test.path)), "{line} in {printed}");
-    }
+    // There may be hierarchies that are mounted elsewhere.
+    let placed = printed.lines().filter(|line| line.ends_with(&format!(":{}", test.path))).count();
+    assert_eq!(placed, everywhere(&test.path).len(), "{printed}");
     for directory in everywhere(&top) {
         assert!(!directory.exists(), "{} was made and is left", directory.display());
     }

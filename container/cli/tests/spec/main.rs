@@ -11,5 +11,6 @@ mod groups;
 mod hooks;
 mod life;
 mod process;
+mod rdt;
 mod root;
 mod seccomp;
