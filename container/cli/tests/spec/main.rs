@@ -14,3 +14,4 @@ mod process;
 mod rdt;
 mod root;
 mod seccomp;
+mod terminal;
