@@ -47,11 +47,10 @@ fn main() -> Result<()> {
     let peers = Peers::prepare(root.path())?;
     let states = tempfile::tempdir()?;
     let contestants = [("keelbox", program.as_str()), ("crun", "crun"), ("runc", "runc")];
-    let contestants = contestants.into_iter().filter(|(_, path)| peers::is_there(path)).map(|(name, path)| Contestant {
-        name,
-        path: path.into(),
-        states: states.path().join(name),
-    });
+    let contestants = contestants
+        .into_iter()
+        .filter(|(_, path)| peers::is_there(path))
+        .map(|(name, path)| Contestant { name, path: path.into(), states: states.path().join(name) });
     let bench = Bench { contestants: contestants.collect(), peers: &peers, rounds };
     let mut report = Report::new();
     for (name, section) in SECTIONS {
@@ -154,8 +153,7 @@ fn exec(bench: &Bench<'_>, report: &mut Report) -> Result<()> {
         it.done(&["create", "--bundle", &bundle, &id(it)])?;
         it.done(&["start", &id(it)])?;
     }
-    let measured =
-        bench.compare(report, "exec", [Some(0.4), None], |it| it.done(&["exec", &id(it), PROGRAM]));
+    let measured = bench.compare(report, "exec", [Some(0.4), None], |it| it.done(&["exec", &id(it), PROGRAM]));
     for it in &bench.contestants {
         it.done(&["delete", "--force", &id(it)])?;
     }

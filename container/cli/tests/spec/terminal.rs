@@ -31,7 +31,7 @@ fn rs_023_a_terminal_is_all_three_streams_and_has_its_size() -> testkit::Result 
     let bench = Bench::new("rs-023")?;
     let path = bench.path("console");
     let (socket, path) = (UnixListener::bind(&path)?, path.to_str().ok_or("text")?.to_owned());
-    let script = "readlink /proc/self/fd/0 /proc/self/fd/1; readlink /proc/self/fd/2; tty; stty size; echo at last; exec sleep 600";
+    let script = "for n in 0 1 2; do readlink /proc/self/fd/$n; done; tty; stty size; echo at last; exec sleep 600";
     let mut config = bench.config(script);
     config["process"]["terminal"] = true.into();
     config["process"]["consoleSize"] = json!({ "height": 43, "width": 121 });
