@@ -26,8 +26,8 @@ fn document() -> Features {
         .cgroup_rdma(Present)
         .seccomp(Present)
         .seccomp_architectures(architectures)
-        .apparmor(Absent)
-        .selinux(Absent)
+        .apparmor(Present)
+        .selinux(Present)
         .intel_rdt(Present, Present, Present)
         .idmap_mounts(Absent)
         .net_devices(Absent);

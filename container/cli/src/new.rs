@@ -94,7 +94,7 @@ fn built(new: &New) -> Result<Built, Failure> {
         container = container.pidfd_socket(socket);
     }
     if new.keyring == Keyring::Callers {
-        return Err(Failure::new("the option \"--no-new-keyring\" is not supported yet"));
+        container = container.no_new_keyring();
     }
     for (name, value) in new.passed.variables() {
         container = container.env(name, value);

@@ -9,6 +9,8 @@ use keelbox::Stdio;
 use crate::failure::Failure;
 use crate::read::Given;
 
+/// The first of them (sd_listen_fds(3)).
+const FIRST: u32 = 3;
 /// More than a process has on any machine: a number that would never end is none.
 const MOST: u32 = 1 << 20;
 
@@ -46,10 +48,8 @@ impl Passed {
     }
 
     pub(crate) fn descriptors(&self) -> Result<Vec<Stdio>, Failure> {
-        match self.listening + self.more {
-            0 => Ok(Vec::new()),
-            _ => Err(Failure::new("descriptors cannot be handed on yet")),
-        }
+        let numbers = FIRST..FIRST + self.listening + self.more;
+        numbers.map(|number| Stdio::number(number).map_err(Failure::from)).collect()
     }
 }
 

@@ -67,7 +67,6 @@ pub(crate) fn resize(tty: &Tty) {
 }
 
 /// The size for a new terminal.
-#[allow(dead_code, reason = "exec needs it")]
 pub(crate) fn size() -> Terminal {
     Terminal::of(io::stdin()).unwrap_or_else(|_| Terminal::size(24, 80))
 }
