@@ -66,13 +66,20 @@ pub(crate) fn log(global: &Given) -> Result<Log, Failure> {
 
 /// Where the states are: the library reads no environment, so that is done here.
 fn runtime(root: Option<PathBuf>) -> Runtime {
-    let usual = Runtime::new();
     let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|own| !own.is_empty());
     match (root, own) {
         (Some(root), _) => Runtime::at(root),
-        (None, Some(own)) if usual.root() != Path::new("/run/keelbox") => Runtime::at(Path::new(&own).join("keelbox")),
-        _ => usual,
+        (None, Some(own)) if is_ordinary() => Runtime::at(Path::new(&own).join("keelbox")),
+        _ => Runtime::new(),
     }
+}
+
+/// Whether this is an ordinary user, who may be root in a user namespace of his own, as an engine makes one for him.
+fn is_ordinary() -> bool {
+    let map = || std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let is_whole = |map: &str| map.split_whitespace().eq(["0", "0", "4294967295"]);
+    !nix::unistd::geteuid().is_root()
+        || (!is_whole(&map()) && std::env::var_os("USER").is_none_or(|user| user != "root"))
 }
 
 /// What this asks for is so anyway, but for one thing: an ordinary user has no containers that are not rootless.
