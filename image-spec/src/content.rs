@@ -58,6 +58,32 @@ impl Content {
         Ok(right.then_some(content))
     }
 
+    /// Whether a blob that is there is what it is called. One that is not goes away.
+    #[cfg(feature = "registry")]
+    pub(crate) fn is_right(&self, digest: &Digest) -> Result<bool> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let mut file = match openat(&self.blobs, path(digest).as_str(), flags, Mode::empty()) {
+            Err(Errno::ENOENT) => return Ok(false),
+            other => File::from(other.attempt(|| self.store.failed("read"))?),
+        };
+        let mut hasher = Hasher::new(digest.algorithm());
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match file.read(&mut buffer).attempt(|| self.store.failed("read"))? {
+                0 => break,
+                count => hasher.update(&buffer[..count]),
+            }
+        }
+        let right = hasher.finish() == *digest;
+        if !right {
+            match files::unlink(&self.blobs, path(digest).as_bytes()) {
+                Err(Errno::ENOENT) => {}
+                other => other.attempt(|| self.store.failed("write"))?,
+            }
+        }
+        Ok(right)
+    }
+
     /// Adds a small document whose digest the caller has computed or checked.
     pub(crate) fn put(&self, digest: &Digest, content: &[u8]) -> Result<()> {
         if self.read(digest, content.len() as u64)?.is_some() {
@@ -235,4 +261,58 @@ pub(crate) fn replace(directory: &OwnedFd, name: &str, content: &[u8]) -> std::i
         let _ = files::unlink(directory, temporary.as_bytes());
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn only_old_partial_downloads_that_nobody_works_on_are_swept() {
+        let directory = tempfile::tempdir().expect("directory");
+        let store = Store::open(directory.path()).expect("store");
+        let content = Content::open(&store).expect("content");
+        let digests = [b"old", b"new", b"own"].map(|text| Digest::of(text));
+        let mut held = None;
+        for digest in &digests {
+            held = Some(content.ingest(digest, &|| Ok(())).expect("ingest"));
+        }
+        let file = |digest: &Digest| directory.path().join(format!("ingest/sha256-{}.part", digest.hex()));
+        for digest in [&digests[0], &digests[2]] {
+            let old = SystemTime::now() - KEEP_PARTIAL - Duration::from_secs(60);
+            fs::File::options().write(true).open(file(digest)).and_then(|file| file.set_modified(old)).expect("time");
+        }
+        store.sweep().expect("swept");
+        assert_eq!(digests.each_ref().map(|digest| file(digest).exists()), [false, true, true]);
+        drop(held);
+        store.sweep().expect("swept");
+        assert!(!file(&digests[2]).exists());
+    }
+
+    #[test]
+    fn a_blob_gets_its_name_only_when_it_is_right() {
+        let directory = tempfile::tempdir().expect("directory");
+        let store = Store::open(directory.path()).expect("store");
+        let content = Content::open(&store).expect("content");
+        let digest = Digest::of(b"right");
+        for (wrong, kind) in [(&b"wrong"[..], ErrorKind::DigestMismatch), (b"righ", ErrorKind::SizeMismatch)] {
+            let mut ingest = content.ingest(&digest, &|| Ok(())).expect("ingest");
+            ingest.write(wrong).expect("write");
+            assert_eq!(ingest.commit(5).unwrap_err().kind(), kind);
+            assert!(!content.has(&digest, 5).expect("stat"));
+            assert!(content.read(&digest, 10).expect("read").is_none());
+        }
+        content.put(&digest, b"right").expect("put");
+        content.put(&digest, b"right").expect("once more");
+        assert_eq!(content.read(&digest, 5).expect("read").as_deref(), Some(&b"right"[..]));
+        assert!(content.read(&digest, 4).expect("too large").is_none());
+        assert!(content.has(&digest, 5).expect("stat") && !content.has(&digest, 4).expect("stat"));
+        // Damaged where it lies: put again.
+        let path = directory.path().join("blobs/sha256").join(digest.hex());
+        fs::remove_file(&path).and_then(|()| fs::write(&path, "other")).expect("damage");
+        assert!(content.read(&digest, 5).expect("read").is_none());
+        content.put(&digest, b"right").expect("put");
+        assert_eq!(fs::read(&path).expect("read"), b"right");
+    }
 }

@@ -5,7 +5,7 @@ mod common;
 use common::distribution::Distribution;
 use common::scripted::{Reply, Scripted};
 use common::{Blob, GZIP, Layout, MANIFEST, Tar, descriptor, gzip, plain, skip};
-use keelbox_image_spec::registry::{Cancel, Client, Event, Puller, Pusher};
+use keelbox_image_spec::registry::{Cancel, Client, Event, Present, Puller, Pusher};
 use keelbox_image_spec::{Digest, ErrorKind, Image, OpenOptions, Platform, Store, UnpackOptions};
 use std::fs;
 use std::process::Command;
@@ -358,6 +358,23 @@ fn ds_layers_are_unpacked_while_they_come() {
     let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| puller.pull(&name)));
     assert!(answer.is_err());
     assert_eq!(fresh.get(&name).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn is_51_a_blob_that_is_damaged_in_the_store_comes_anew_when_that_is_wanted() {
+    let Some(registry) = Distribution::plain() else { return };
+    let (layout, name) = (image(), format!("{}/app:1", registry.address));
+    Pusher::new().push(&layout.open(), &name).expect("pushed");
+    let (_directory, store) = store();
+    let image = Puller::new(&store).pull(&name).expect("pulled");
+    let blob = store.path().join("blobs/sha256").join(image.layers()[0].digest().hex());
+    let mut content = fs::read(&blob).expect("blob");
+    content[600] ^= 1;
+    fs::remove_file(&blob).and_then(|()| fs::write(&blob, content)).expect("damage");
+    let again = Puller::new(&store).pull(&name).expect("nothing to see by its size");
+    assert_eq!(again.unpack(&store).map(drop).unwrap_err().kind(), ErrorKind::DigestMismatch);
+    let image = Puller::new(&store).present(Present::Verify).pull(&name).expect("pulled");
+    image.unpack(&store).expect("right again");
 }
 
 /// This test is also the process that it kills.

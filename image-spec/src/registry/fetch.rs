@@ -17,6 +17,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const PIECE: usize = 128 << 10;
 
+/// What a pull thinks of blobs that the store has already.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Present {
+    /// They were verified when they came, and unpacking verifies them once more.
+    #[default]
+    Trust,
+    /// Their digests are computed, and one that is damaged comes anew.
+    Verify,
+}
+
 /// A blob to bring, from where and to where.
 pub(crate) struct Fetch<'a> {
     pub(crate) session: &'a Session,
@@ -27,6 +38,7 @@ pub(crate) struct Fetch<'a> {
     pub(crate) meter: &'a Meter,
     /// Another blob failed, and this one is not needed any more.
     pub(crate) stop: &'a AtomicBool,
+    pub(crate) present: Present,
     /// Whoever reads the blob while it comes.
     pub(crate) arrivals: Option<&'a Arrivals>,
 }
@@ -76,7 +88,8 @@ impl Fetch<'_> {
     }
 
     fn exists(&self) -> Result<bool> {
-        let exists = self.content.has(self.digest, self.size)?;
+        let exists = self.content.has(self.digest, self.size)?
+            && (self.present == Present::Trust || self.content.is_right(self.digest)?);
         if exists {
             self.place();
             self.meter.add(self.size);

@@ -27,6 +27,7 @@ mod transport;
 mod url;
 
 pub use client::Client;
+pub use fetch::Present;
 pub use progress::{Cancel, Event, Progress};
 pub use pull::Puller;
 pub use push::Pusher;

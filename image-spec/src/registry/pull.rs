@@ -5,7 +5,7 @@
 //! of it is there and on the disk. Leaves out the transfer of one blob, and unpacking itself.
 
 use super::client::{Client, Endpoint};
-use super::fetch::Fetch;
+use super::fetch::{Fetch, Present};
 use super::manifest::{self, Document};
 use super::progress::{Cancel, Event, Listener, Meter, Progress};
 use super::session::Session;
@@ -47,6 +47,7 @@ pub struct Puller {
     cancel: Cancel,
     listener: Option<Listener>,
     unpack: Option<UnpackOptions>,
+    present: Present,
 }
 
 impl Puller {
@@ -61,6 +62,7 @@ impl Puller {
             cancel: Cancel::new(),
             listener: None,
             unpack: None,
+            present: Present::Trust,
         }
     }
 
@@ -91,6 +93,12 @@ impl Puller {
     /// How many blobs to download at a time, at least 1. Default: 6.
     pub fn parallel(mut self, blobs: usize) -> Self {
         self.parallel = blobs.max(1);
+        self
+    }
+
+    /// What to think of blobs that are in the store. Default: [`Present::Trust`].
+    pub fn present(mut self, present: Present) -> Self {
+        self.present = present;
         self
     }
 
@@ -187,6 +195,8 @@ impl Pull<'_> {
             Some(options) => self.download_and_unpack(blobs, options, &image, &record)?,
         }
         self.puller.store.save(self.content, &record)?;
+        // What others left long ago is nobody's fault here, so it is no error either.
+        drop(self.content.sweep());
         Ok(image)
     }
 
@@ -196,7 +206,8 @@ impl Pull<'_> {
 
     /// The image in the store, if the registry still means it and nothing of it is missing.
     fn unchanged(&self) -> Result<Option<Image>> {
-        let Some(record) = self.puller.store.record(self.name)? else { return Ok(None) };
+        let record = self.puller.store.record(self.name)?;
+        let Some(record) = record.filter(|_| self.puller.present == Present::Trust) else { return Ok(None) };
         let suits = record.platform.parse::<Platform>().is_ok_and(|own| self.puller.platform.rank(&own) == Some(0));
         let Some(image) = Some(record)
             .filter(|_| suits)
@@ -299,9 +310,9 @@ impl Pull<'_> {
             None => {
                 // Its counts begin when the total is known.
                 let (session, endpoint, content) = (&self.session, self.endpoint, self.content);
-                let (meter, stop) = (&Meter::default(), &AtomicBool::new(false));
+                let (meter, stop, present) = (&Meter::default(), &AtomicBool::new(false), self.puller.present);
                 let digest = &digest;
-                Fetch { session, endpoint, content, digest, size, meter, stop, arrivals: None }.run()?;
+                Fetch { session, endpoint, content, digest, size, meter, stop, present, arrivals: None }.run()?;
                 self.content.read(digest, size)?.ok_or_else(|| Error::not_found(format!("{what} is gone")))?
             }
         };
@@ -382,6 +393,7 @@ impl Pull<'_> {
                             size: *size,
                             meter: &self.session.meter,
                             stop: &stop,
+                            present: self.puller.present,
                             arrivals,
                         };
                         let Err(error) = fetch.run() else { continue };
