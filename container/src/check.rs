@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use keelbox_namespaces::Kind;
 use oci_spec::runtime as oci;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -34,6 +35,9 @@ pub(crate) fn complete(spec: &Spec, host: &Host) -> Result<()> {
             let why = "cannot give the program additionalGids: an ordinary user's container has one group";
             return Err(Error::new(ErrorKind::Unsupported, why).with_hint("map further groups with gidMappings"));
         }
+    }
+    if !crate::net::devices(&spec.oci).is_empty() && !spec.has(Kind::Net) {
+        return Err(invalid("cannot move network devices into the container: it has the network of the host"));
     }
     console(spec.console_socket.as_deref(), spec.terminal)?;
     texts(spec)?;

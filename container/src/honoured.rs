@@ -18,9 +18,5 @@ fn named(text: Option<&String>) -> bool {
 
 fn linux(spec: &oci::Spec) -> Option<&'static str> {
     let linux = spec.linux().as_ref()?;
-    let asked = [
-        (named(linux.mount_label().as_ref()), "linux.mountLabel"),
-        (linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "linux.netDevices"),
-    ];
-    asked.into_iter().find_map(|(asked, what)| asked.then_some(what))
+    named(linux.mount_label().as_ref()).then_some("linux.mountLabel")
 }

@@ -50,6 +50,7 @@ mod image;
 mod labels;
 mod limits;
 mod named;
+mod net;
 mod notify;
 mod output;
 mod placement;

@@ -127,5 +127,8 @@ pub(crate) fn finish(
         }
         (_, pipe) => pipe,
     };
+    if let Some(moved) = received.moved {
+        moved.keep();
+    }
     Ok(Process { stdin, stdout: streams.stdout, stderr: streams.stderr, life })
 }

@@ -102,7 +102,11 @@ impl Inner {
     /// A container that waits for its start; none in the first two runs, and none for what cannot wait.
     fn waiting(&self) -> Option<Waiting> {
         let spec = &self.core.built.spec;
-        if self.core.built.by_itself() || spec.terminal.is_some() || spec.detached {
+        if self.core.built.by_itself()
+            || !crate::net::devices(&spec.oci).is_empty()
+            || spec.terminal.is_some()
+            || spec.detached
+        {
             return None;
         }
         let mut pooling = self.pool.lock().unwrap_or_else(PoisonError::into_inner);

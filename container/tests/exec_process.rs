@@ -183,12 +183,11 @@ fn group_of(process: &Process) -> testkit::Result<Vec<std::path::PathBuf>> {
     let told = fs::read_to_string(format!("/proc/{}/cgroup", process.id()))?;
     let mounts = hierarchy.unified().into_iter().chain(hierarchy.legacy());
     let found = mounts.filter_map(|mount| {
-        let own = told.lines().find_map(|line| {
+        told.lines().find_map(|line| {
             let (_, path) = line.rsplit_once(':')?;
             let directory = mount.mount_point().join(path.strip_prefix('/')?);
             (path.contains("keelbox") && directory.is_dir()).then_some(directory)
-        });
-        own
+        })
     });
     Ok(found.collect())
 }
@@ -286,5 +285,28 @@ fn a_paused_container_takes_one_if_told_so() -> testkit::Result {
         Ok(())
     })?;
     handle.delete_force()?;
+    Ok(())
+}
+
+/// The number of the session keyring: keyctl(2), `KEYCTL_GET_KEYRING_ID` of `KEY_SPEC_SESSION_KEYRING`.
+#[test]
+fn every_program_has_a_session_keyring_of_its_own() -> testkit::Result {
+    require!(Root, Exists("/proc/keys"));
+    let root = common::root()?;
+    let call = if cfg!(target_arch = "aarch64") { "219" } else { "250" };
+    let asks = ["/probe", "syscall", call, "0", "-3", "0"];
+    let number = |text: &str| text.trim().parse::<i64>();
+    let trusted = |words: &[&str]| sleeping(root.path()).profile(Profile::Trusted).args(words.iter().copied());
+    let host = common::run(Command::new(root.path().join("probe")).args(asks.iter().skip(1)))?;
+    let container = trusted(&["/probe", "sleep", "600000"]).spawn()?;
+    let mut numbers = vec![number(&host)?, number(&trusted(&asks).output()?.text())?];
+    numbers.push(number(&container.exec(asks).output()?.text())?);
+    numbers.push(number(&trusted(&asks).user("1000").output()?.text())?);
+    assert!(numbers.iter().all(|number| *number > 0), "{numbers:?}");
+    let different: std::collections::BTreeSet<i64> = numbers.iter().copied().collect();
+    assert_eq!(different.len(), numbers.len(), "{numbers:?}");
+    let shared = trusted(&["/probe", "sleep", "600000"]).no_new_keyring().spawn()?;
+    assert_eq!(number(&shared.exec(asks).output()?.text())?, numbers[0]);
+    assert_eq!(number(&trusted(&asks).no_new_keyring().output()?.text())?, numbers[0]);
     Ok(())
 }

@@ -50,7 +50,8 @@ fn of_masks_of_a_template() -> testkit::Result {
     require!(Root);
     let root = testkit::probe_root()?;
     let template = Container::from_rootfs(root.path()).args(["/probe", "true"]).template()?;
-    let mode = || -> testkit::Result<String> { Ok(template.args(["/probe", "stat", "/dev/null"]).output()?.text().into()) };
+    let mode =
+        || -> testkit::Result<String> { Ok(template.args(["/probe", "stat", "/dev/null"]).output()?.text().into()) };
     let before = mode()?;
     for path in ["/proc/keys", "/dev/null"] {
         for call in changes(path) {

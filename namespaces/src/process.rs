@@ -38,10 +38,12 @@ pub(crate) fn read(path: &str) -> Result<String, Error> {
 /// The text of a status file of one process or thread, which the kernel writes whole if it finds the room for it.
 pub(crate) fn status(path: &str) -> Result<String, Error> {
     let mut text = vec![0; 16 * 1024];
-    let length = File::open(path).and_then(|mut file| loop {
-        match file.read(&mut text) {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            length => return length,
+    let length = File::open(path).and_then(|mut file| {
+        loop {
+            match file.read(&mut text) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                length => return length,
+            }
         }
     });
     text.truncate(length.map_err(|error| Error::io(format!("cannot read {path}"), error))?);

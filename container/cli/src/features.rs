@@ -30,7 +30,7 @@ fn document() -> Features {
         .selinux(Present)
         .intel_rdt(Present, Present, Present)
         .idmap_mounts(Absent)
-        .net_devices(Absent);
+        .net_devices(Present);
     Features::recognised()
         .linux(linux)
         .annotation("dev.keelbox.version", env!("CARGO_PKG_VERSION"))

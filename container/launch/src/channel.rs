@@ -96,7 +96,7 @@ pub(crate) fn receive(socket: &OwnedFd, patience: Option<Duration>) -> io::Resul
 }
 
 fn awaited(value: i32) -> Option<Wait> {
-    [Wait::Maps, Wait::Parent, Wait::Start, Wait::Connection, Wait::Hooks]
+    [Wait::Maps, Wait::Parent, Wait::Start, Wait::Connection, Wait::Hooks, Wait::Devices]
         .into_iter()
         .find(|wait| *wait as i32 == value)
 }

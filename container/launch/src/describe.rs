@@ -192,6 +192,7 @@ fn awaited(what: Wait) -> &'static str {
         Wait::Start => "wait for the start",
         Wait::Connection => "wait for a connection that says start",
         Wait::Hooks => "wait for the hooks",
+        Wait::Devices => "wait for the network devices",
     }
 }
 

@@ -50,6 +50,8 @@ pub enum Wait {
     Connection = 4,
     /// Others have done what they do with a container that is made but not closed yet.
     Hooks = 5,
+    /// The parent has moved network devices into the stage's namespace.
+    Devices = 6,
 }
 
 /// What is made at a mount target that does not exist.
@@ -88,7 +90,7 @@ macro_rules! codes {
         }
     )*};
 }
-codes! { Wait: Maps Parent Start Connection Hooks; Create: Nothing Directory File; MapFile: Groups Users GroupIds; }
+codes! { Wait: Maps Parent Start Connection Hooks Devices; Create: Nothing Directory File; MapFile: Groups Users GroupIds; }
 
 impl Encode for Slot {
     fn encode(&self, sink: &mut impl Sink) {

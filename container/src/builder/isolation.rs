@@ -25,6 +25,20 @@ impl Container {
         self
     }
 
+    /// Moves a network device of the host into the container, where it has another name; `%d` in that stands for the first free number.
+    ///
+    /// Its permanent addresses of global scope go with it, and it is up then; routes are forgotten. What becomes of it afterwards is the
+    /// kernel's business: when the container ends, a physical device returns to the host, a virtual one is gone. It needs
+    /// `CAP_NET_ADMIN`, and a network namespace of the container's own. Default: none.
+    pub fn net_device(mut self, name: impl Into<String>, inside: impl Into<String>) -> Self {
+        let mut devices = self.spec.linux().net_devices().clone().unwrap_or_default();
+        let mut device = oci::LinuxNetDevice::default();
+        device.set_name(Some(inside.into()));
+        devices.insert(name.into(), device);
+        self.spec.linux().set_net_devices(Some(devices));
+        self
+    }
+
     /// Shares the host's namespace of this kind instead of making a new one. Default: all kinds but time are new, and user
     /// if the caller is not root.
     pub fn share(mut self, kind: Kind) -> Self {

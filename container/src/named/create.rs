@@ -198,6 +198,9 @@ impl Making<'_> {
             remove::end(&process);
             return Err(error);
         }
+        if let Some(moved) = received.moved {
+            moved.keep();
+        }
         Ok((process, received.terminal))
     }
 

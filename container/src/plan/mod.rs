@@ -11,6 +11,7 @@ use keelbox_cgroups::Limits;
 use keelbox_launch::{Failure, OwnedStep, Slot, Step};
 
 use crate::error::{Error, ErrorKind};
+use crate::net::Device;
 
 pub(crate) use attributes::{Common, affinity, attributes};
 pub(crate) use namespaces::{kind as namespace_kind, oci_kind, refused as namespaces_refused};
@@ -32,6 +33,8 @@ pub struct Plan {
     pub(crate) limits: Limits,
     pub(crate) grouped: bool,
     pub(crate) steps: Vec<OwnedStep>,
+    /// Network devices that move in.
+    pub(crate) devices: Vec<Device>,
     /// The first descriptor number that the program does not see.
     pub(crate) reserve: u32,
 }
@@ -62,6 +65,9 @@ impl Plan {
         };
         if !self.limits.is_empty() || self.grouped {
             text.push_str("in a control group of its own\n");
+        }
+        for Device { name, inside } in &self.devices {
+            text.push_str(&format!("with the network device {name} of the host as {inside}\n"));
         }
         text
     }

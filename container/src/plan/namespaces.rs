@@ -25,7 +25,7 @@ pub(crate) fn refused(error: keelbox_namespaces::Error) -> Error {
 }
 
 fn selection(spec: &oci::Spec, host: &Host) -> Result<Selection> {
-        let linux = spec.linux().as_ref().unwrap_or(&crate::blank::LINUX);
+    let linux = spec.linux().as_ref().unwrap_or(&crate::blank::LINUX);
     let mut selection = Selection::new(&host.caller);
     let mut new_user = false;
     for namespace in linux.namespaces().iter().flatten() {

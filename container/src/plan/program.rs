@@ -153,11 +153,13 @@ impl Sets {
             let own = if process.user().uid() == 0 { all } else { 0 };
             return Self { bounding: all, effective: own, permitted: own, inheritable: 0, ambient: 0 };
         };
-        let (permitted, inheritable) = (mask(named.permitted()), mask(named.inheritable()));
-        // `runc spec` names ambient capabilities that are not inheritable. The kernel has no such thing (capabilities(7)), and
-        // runtimes leave them out: the program gets less than was asked for, never more.
-        let ambient = mask(named.ambient()) & permitted & inheritable;
-        Self { bounding: mask(named.bounding()), effective: mask(named.effective()), permitted, inheritable, ambient }
+        let (bounding, permitted) = (mask(named.bounding()), mask(named.permitted()));
+        // What the kernel cannot give beside the other sets (capabilities(7), capset(2)) is left out, as the specification wants it: the
+        // program gets less than was asked for, never more. `runc spec` names ambient capabilities that are not inheritable.
+        let inheritable = mask(named.inheritable()) & bounding;
+        let (effective, ambient) =
+            (mask(named.effective()) & permitted, mask(named.ambient()) & permitted & inheritable);
+        Self { bounding, effective, permitted, inheritable, ambient }
     }
 }
 

@@ -97,6 +97,11 @@ pub(crate) fn run_with(
     let mut steps = first_steps(process);
     steps.extend(labels.map(|(_, proc)| Labels::open(proc)));
     steps.extend(namespaces.steps().iter().cloned());
+    let devices = crate::net::devices(&spec.oci);
+    if !devices.is_empty() {
+        // Kernel parameters may be theirs.
+        steps.push(Step::Wait { what: Wait::Devices, listener: Slot::NONE });
+    }
     steps.extend(kernel_parameters(spec, allocator)?);
     steps.extend(root.steps);
     steps.extend(terminal_steps(&program, 1));
@@ -108,7 +113,7 @@ pub(crate) fn run_with(
     steps.extend(root.finish);
     steps.extend(last_steps(&program, host)?);
     let (limits, grouped, reserve) = (spec.limits.clone(), spec.grouped, streams.reserve());
-    Ok(Plan { namespaces, limits, grouped, steps, reserve })
+    Ok(Plan { namespaces, limits, grouped, steps, devices, reserve })
 }
 
 fn refused(error: keelbox_mounts::Error) -> Error {
@@ -158,7 +163,7 @@ fn kernel_parameters(spec: &Spec, allocator: &mut SlotAllocator) -> Result<Vec<O
 
 /// The root file system that `spec` describes.
 pub(crate) fn root_plan(spec: &Spec, kept: Option<&Kept>) -> Result<RootPlan> {
-        let linux = spec.oci.linux().as_ref().unwrap_or(&crate::blank::LINUX);
+    let linux = spec.oci.linux().as_ref().unwrap_or(&crate::blank::LINUX);
     let mut root = RootPlan::new(source(spec, kept)?);
     if let Some(defaults) = spec.profile.surroundings() {
         root = root.defaults(defaults);

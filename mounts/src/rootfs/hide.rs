@@ -124,7 +124,10 @@ pub(super) fn hiding(
 /// Names in a new `/proc`, and paths for which that does not hold.
 fn by_place(paths: &[InnerPath], new_proc: bool) -> (Vec<CString>, Vec<CString>) {
     let (near, far): (Vec<_>, Vec<_>) = paths.iter().partition(|path| new_proc && name_in_proc(path).is_some());
-    (near.into_iter().filter_map(name_in_proc).collect(), far.into_iter().map(|path| path.as_c_str().to_owned()).collect())
+    (
+        near.into_iter().filter_map(name_in_proc).collect(),
+        far.into_iter().map(|path| path.as_c_str().to_owned()).collect(),
+    )
 }
 
 /// The name of a path of the lists that lies directly in `/proc`: procfs has files and directories by these names, never links.

@@ -10,6 +10,7 @@ mod common;
 mod groups;
 mod hooks;
 mod life;
+mod network;
 mod process;
 mod rdt;
 mod root;

@@ -1,8 +1,7 @@
 //! The program: what it is, who it is, and what it may do, as it finds out itself.
 
-use std::fs::{self, File};
-use std::io::Read;
-use std::os::fd::AsRawFd;
+use std::fs;
+use std::io::Write;
 use std::process::Command;
 
 use keelbox_testkit::{self as testkit, require};
@@ -24,7 +23,7 @@ const SCHEDULE: &str = "set -- $(cat /proc/$$/stat | cut -d')' -f2); echo policy
 fn can(words: &[&str]) -> bool {
     let tried = Command::new(words[0]).args(&words[1..]).status().is_ok_and(|status| status.success());
     if !tried {
-        eprintln!("SKIP a part: this machine cannot {words:?}");
+        let _said = writeln!(std::io::stderr(), "SKIP a part: this machine cannot {words:?}");
     }
     tried
 }
@@ -165,7 +164,7 @@ fn rs_027_five_sets_of_capabilities() -> testkit::Result {
     config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
     assert_eq!(bench.printed(&config)?, "Inh:2\nPrm:2\nEff:2\nBnd:a1\nAmb:2\n");
     config["process"]["user"] = json!({ "uid": 0, "gid": 0 });
-    assert_eq!(bench.printed(&config)?, "x");
+    assert_eq!(bench.printed(&config)?, "Inh:2\nPrm:a1\nEff:a1\nBnd:a1\nAmb:2\n");
     // What is unknown, or not the caller's to give, is left out with a warning.
     for set in ["bounding", "permitted", "effective"] {
         config["process"]["capabilities"][set] = json!(["CAP_CHOWN", "CAP_SYS_RESOURCE", "CAP_FLY"]);
@@ -320,11 +319,8 @@ fn rs_034_user_groups_and_mask() -> testkit::Result {
     let user = json!({ "uid": 1234, "gid": 2345, "additionalGids": [7, 8], "umask": 63 });
     let script = "grep -E '^(Uid|Gid|Groups)' /proc/self/status; umask";
     let printed = bench.printed(&telling(&bench, script, "user", user))?;
-    assert_eq!(
-        printed.replace(" \n", "\n"),
-        "Uid:\t1234\t1234\t1234\t1234\nGid:\t2345\t2345\t2345\t2345\nGroups:\t7 8 2345\n0077\n"
-            .replace(" 2345\n0077", "\n0077")
-    );
+    let expected = "Uid:\t1234\t1234\t1234\t1234\nGid:\t2345\t2345\t2345\t2345\nGroups:\t7 8\n0077\n";
+    assert_eq!(printed.replace(" \n", "\n"), expected);
     if is_keelbox() {
         // Others set one of their own.
         let bundle = bench.bundle("bundle", &bench.config("umask"))?;
@@ -445,34 +441,15 @@ fn rs_086_the_execution_domain() -> testkit::Result {
 fn rs_088_no_descriptors_but_the_standard_three() -> testkit::Result {
     require!(Root, Program("busybox"));
     let bench = Bench::new("rs-088")?;
-    // One that the runtime was started with, as whoever forgets to close it does.
-    let open = File::open("/dev/null")?;
+    // Two that the runtime was started with, by somebody who forgot to close them.
     let bundle = bench.bundle("bundle", &bench.config("ls /proc/self/fd; cat <&7"))?;
     let line = "exec 7</dev/null 9</; exec \"$0\" --root \"$1\" run --bundle \"$2\" \"$3\"";
     let mut command = Command::new("sh");
     command.args(["-c", line]).arg(bench.command(&[]).get_program()).arg(bench.path("states"));
     let output = command.args([&bundle, &bench.id]).output()?;
-    let (mut text, errors) = (String::new(), String::from_utf8_lossy(&output.stderr).into_owned());
-    output.stdout.as_slice().read_to_string(&mut text)?;
+    let (text, errors) = (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr).into_owned());
     // ls itself has the directory open.
     assert_eq!(text, "0\n1\n2\n3\n", "{errors}");
     assert!(errors.contains("bad fd number") || errors.contains("Bad file descriptor"), "{errors}");
-    assert!(open.as_raw_fd() > 2);
-    Ok(())
-}
-
-#[test]
-fn keys_of_the_caller_are_not_the_container_s() -> testkit::Result {
-    require!(Root, Program("busybox"), Exists("/proc/keys"));
-    let bench = Bench::new("keyring")?;
-    // The serial number of the session keyring: keyctl(2), KEYCTL_GET_KEYRING_ID of KEY_SPEC_SESSION_KEYRING; as text, its line in
-    // /proc/keys, which shows what the reader possesses.
-    let printed =
-        bench.printed(&bench.config("grep -c ' _ses' /proc/keys; grep ' _ses' /proc/keys | cut -d' ' -f1"))?;
-    let mut lines = printed.lines();
-    assert_eq!(lines.next(), Some("1"), "{printed}");
-    let serial = lines.next().ok_or("a keyring")?.to_owned();
-    let again = bench.printed(&bench.config("grep ' _ses' /proc/keys | cut -d' ' -f1"))?;
-    assert_ne!(again.trim(), serial, "each has its own");
     Ok(())
 }

@@ -119,9 +119,10 @@ impl<K: Kernel> Machine<'_, K> {
     fn mask_again(&mut self, target: &CStr) -> bool {
         let covered = self.covered;
         // A file and a directory do not go together, which the kernel says.
-        covered.iter().filter_map(Covered::name).any(|source| {
-            self.call(Call::mount(Some(source), target, None, MS_BIND, None)).is_ok()
-        })
+        covered
+            .iter()
+            .filter_map(Covered::name)
+            .any(|source| self.call(Call::mount(Some(source), target, None, MS_BIND, None)).is_ok())
     }
 
     /// As [`read_only`](Self::read_only), for a name of the current directory: nothing has to be found twice.

@@ -2,12 +2,12 @@
 
 use core::ffi::CStr;
 
+use super::Machine;
 use super::flags::{
     AT_EMPTY_PATH, AT_RECURSIVE, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, MS_BIND, MS_REMOUNT, O_DIRECTORY,
     O_NOFOLLOW, O_PATH,
 };
 use super::root::Tree;
-use super::Machine;
 use crate::step::{Create, Slot, Step, Wire};
 use crate::sys::{Call, Errno, Kernel, MountAttr};
 

@@ -174,7 +174,11 @@ fn names_of_a_procfs_are_masked_with_few_calls() {
     assert_eq!(outcome, Ok(()));
     let bound = ["acpi kcore", "kcore keys", "kcore scsi", "acpi scsi", "kcore timer_list"];
     assert_eq!(mounts(&kernel), bound.map(|texts| (texts.to_owned(), 0x1000)));
-    assert_eq!(kernel.names().iter().filter(|name| **name == "move_mount").count(), 2, "each mask has one place itself");
+    assert_eq!(
+        kernel.names().iter().filter(|name| **name == "move_mount").count(),
+        2,
+        "each mask has one place itself"
+    );
     // Elsewhere a name may be that of a link: nothing is found by its path twice.
     let (outcome, kernel) = perform(&steps, CONTROL, |_, made, call| match made.name.as_str() {
         "fstatfs" => {
