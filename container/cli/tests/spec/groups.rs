@@ -202,6 +202,9 @@ fn rs_063_a_group_that_is_shown_writable_belongs_to_the_user() -> testkit::Resul
         return Ok(());
     }
     let test = Grouped::new("rs-063")?;
+    // Root inside makes the mount points, so all of the root file system is his.
+    let given = Command::new("chown").args(["-R", "300000:300000"]).arg(test.bench.root()).status()?;
+    assert!(given.success());
     for (options, namespace, owner) in [("rw", true, 300_007), ("ro", true, 0), ("rw", false, 0)] {
         let mut config = test.config("true", &json!({}));
         let map = json!([{ "containerID": 0, "hostID": 300_000, "size": 1000 }]);
@@ -215,7 +218,8 @@ fn rs_063_a_group_that_is_shown_writable_belongs_to_the_user() -> testkit::Resul
         }
         let mount = json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
             "options": ["nosuid", "noexec", "nodev", options] });
-        config["mounts"].as_array_mut().ok_or("a list")?.push(mount);
+        let dev = json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"] });
+        config["mounts"].as_array_mut().ok_or("a list")?.extend([dev, mount]);
         let bundle = test.bench.bundle("bundle", &config)?;
         let ran = test.bench.keelbox(&["create", "--bundle", &bundle, &test.bench.id])?;
         assert_eq!((ran.status, ran.stderr.as_str()), (Some(0), ""), "{options} {namespace}");
