@@ -124,9 +124,9 @@ pub(crate) fn step_error(steps: &[OwnedStep], failure: Failure) -> Error {
         (Step::MemoryPolicy { .. }, Errno::EINVAL) => error
             .with_kind(ErrorKind::Invalid)
             .with_hint("the program may not use these nodes, or this kernel lacks the mode"),
-        (Step::Scheduler { .. }, Errno::EPERM) => {
-            error.with_hint("this needs CAP_SYS_NICE, and a deadline needs every processor")
-        }
+        (Step::Scheduler { .. }, Errno::EPERM) => error.with_hint(
+            "this needs CAP_SYS_NICE; in a group of cgroup v1 also cpu.realtimeRuntime; for a deadline every processor",
+        ),
         (Step::Attach { .. }, Errno::EINVAL | Errno::ENOTDIR) => error
             .with_kind(ErrorKind::Invalid)
             .with_hint("a file can be mounted only on a file, a directory only on a directory"),

@@ -204,7 +204,15 @@ fn rs_029_the_score_of_the_out_of_memory_killer() -> testkit::Result {
 fn rs_030_scheduling() -> testkit::Result {
     require!(Root, Program("busybox"), Program("chrt"));
     let bench = Bench::new("rs-030")?;
-    let shown = |scheduler: Value| bench.printed(&telling(&bench, SCHEDULE, "scheduler", scheduler));
+    let with = |script: &str, scheduler: Value| {
+        let mut config = telling(&bench, script, "scheduler", scheduler);
+        // Kernels with CONFIG_RT_GROUP_SCHED give a new group of version 1 no real time by itself.
+        if std::path::Path::new("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists() {
+            config["linux"]["resources"]["cpu"] = json!({ "realtimePeriod": 1_000_000, "realtimeRuntime": 10_000 });
+        }
+        config
+    };
+    let shown = |scheduler: Value| bench.printed(&with(SCHEDULE, scheduler));
     assert_eq!(shown(json!({ "policy": "SCHED_OTHER", "nice": 7 }))?, "policy 0 priority 0 nice 7\n");
     assert_eq!(shown(json!({ "policy": "SCHED_OTHER" }))?, "policy 0 priority 0 nice 0\n");
     assert_eq!(shown(json!({ "policy": "SCHED_BATCH", "nice": 3 }))?, "policy 3 priority 0 nice 3\n");
@@ -215,7 +223,7 @@ fn rs_030_scheduling() -> testkit::Result {
         // What the shell starts is scheduled as usual.
         let flags = json!({ "policy": "SCHED_FIFO", "priority": 5, "flags": ["SCHED_FLAG_RESET_ON_FORK"] });
         let child = SCHEDULE.replace("/proc/$$/stat", "/proc/self/stat");
-        assert_eq!(bench.printed(&telling(&bench, &child, "scheduler", flags))?, "policy 0 priority 0 nice 0\n");
+        assert_eq!(bench.printed(&with(&child, flags))?, "policy 0 priority 0 nice 0\n");
     }
     if can(&[
         "chrt",
@@ -232,7 +240,7 @@ fn rs_030_scheduling() -> testkit::Result {
         let times = json!({ "policy": "SCHED_DEADLINE", "runtime": 1_000_000, "deadline": 10_000_000, "period": 20_000_000,
             "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN"] });
         // Without a fork of its own: it could make none otherwise.
-        let printed = bench.printed(&telling(&bench, SCHEDULE, "scheduler", times))?;
+        let printed = shown(times)?;
         assert!(printed.starts_with("policy 6 "), "{printed}");
     }
     for (wrong, words) in [
