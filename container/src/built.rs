@@ -70,9 +70,10 @@ impl Built {
         let filter = filter(&spec)?;
         let labels = spec.oci.process().as_ref().map_or(Ok(Labels::default()), Labels::of)?;
         // Without a pid namespace of its own, only a control group knows all that belongs to the container when it is to end.
-        spec.grouped |= host.privileged && !spec.has_new(Kind::Pid);
+        spec.nested = Host::is_nested();
+        spec.grouped |= host.privileged && !spec.nested && !spec.has_new(Kind::Pid);
         spec.placement = Placement::of(&spec.oci);
-        spec.modest = !host.privileged && spec.profile == Profile::Exact;
+        spec.modest = (!host.privileged || spec.nested) && spec.profile == Profile::Exact;
         if !spec.grouped && spec.limits.is_best_effort() && !crate::control_group::possible(&spec.limits)? {
             spec.limits = Limits::new();
         }

@@ -24,6 +24,12 @@ pub(crate) struct Host {
 }
 
 impl Host {
+    /// Whether the caller is in a user namespace that somebody made, where even root makes no device and owns no control group.
+    pub(crate) fn is_nested() -> bool {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        !map.split_whitespace().eq(["0", "0", "4294967295"])
+    }
+
     /// Looks at this machine and this thread.
     pub(crate) fn current() -> Result<Self> {
         let caller = Caller::current()

@@ -77,6 +77,8 @@ pub(crate) struct Spec {
     pub(crate) placement: Option<Placement>,
     /// Whether device rules that the caller may not set are none that it needs: those of a bundle that an ordinary user runs.
     pub(crate) modest: bool,
+    /// Whether the caller is in a user namespace that somebody made: device nodes are the host's then.
+    pub(crate) nested: bool,
     /// The sources of binds that are no directories: a target of theirs that is missing is made as a file.
     pub(crate) file_sources: Vec<PathBuf>,
     /// Which devices may be used, if that is restricted by more than what is in `/dev`.

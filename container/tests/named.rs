@@ -190,11 +190,14 @@ fn nothing_is_left() -> testkit::Result {
     assert_eq!(bench.runtime.create(&nowhere, "a").expect_err("no source").kind(), ErrorKind::NotFound);
     let nowhere = bench.container(&["/probe"]).current_dir("/missing").memory(64 * MIB).build()?;
     assert_eq!(bench.runtime.create(&nowhere, "a").expect_err("no directory").kind(), ErrorKind::NotFound);
+    // What is not there is told before the start.
+    let error = bench.create("a", &["/missing"]).expect_err("no such program");
+    assert!(error.to_string().contains("cannot execute /missing"), "{error}");
     // The start fails.
-    let handle = bench.create("a", &["/missing"])?;
-    let error = handle.start().expect_err("no such program");
-    assert_eq!(error.kind(), ErrorKind::ProgramNotFound);
-    assert_eq!(error.to_string(), "cannot execute /missing");
+    let handle = bench.create("a", &["/proc"])?;
+    let error = handle.start().expect_err("a directory is no program");
+    assert_eq!(error.kind(), ErrorKind::NotExecutable);
+    assert_eq!(error.to_string(), "cannot execute /proc");
     assert!(!handle.wait()?.expect("it was our child").success());
     assert_eq!(handle.status(), Status::Stopped);
     handle.delete()?;

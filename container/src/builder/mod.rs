@@ -62,6 +62,7 @@ impl Container {
             placement: None,
             resctrl: None,
             modest: false,
+            nested: false,
             file_sources: Vec::new(),
             devices: None,
             shared_dev: false,

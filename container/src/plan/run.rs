@@ -172,6 +172,9 @@ pub(crate) fn root_plan(spec: &Spec, kept: Option<&Kept>) -> Result<RootPlan> {
         root = root.user_namespace();
         root = root.terminal_group(maps_terminal_group(linux).then_some(5));
     }
+    if spec.nested {
+        root = root.user_namespace();
+    }
     if !spec.has(Kind::Net) {
         root = root.host_network();
     }
