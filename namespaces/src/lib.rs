@@ -29,6 +29,7 @@ mod id_map;
 mod id_maps;
 mod kind;
 mod list;
+mod mapped;
 mod mapping;
 mod namespace;
 mod namespaces;

@@ -6,7 +6,7 @@ use std::error::Error as _;
 use std::fs;
 use std::process::Command;
 
-use keelbox_namespaces::{Caller, Cause, ErrorKind, Helpers, IdMaps, MapMethod, Refusal, write};
+use keelbox_namespaces::{Caller, Cause, ErrorKind, Helpers, IdMaps, Kind, MapMethod, Namespace, Refusal, write};
 use keelbox_testkit::Result;
 use support::Sleeper;
 
@@ -99,5 +99,25 @@ fn an_id_that_the_own_namespace_lacks_is_named() -> Result {
     let error = write(sleeper.pid(), &maps("0 0 1\n1 5 3"), &MapMethod::Parent).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
     assert!(error.to_string().contains("the ids of \"1 5 3\" do not all exist"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_namespace_for_maps_has_them_and_no_process() -> Result {
+    keelbox_testkit::require!(Root, UserNamespace, Program("nsenter"));
+    keelbox_testkit::alone!();
+    let leaks = keelbox_testkit::LeakCheck::begin();
+    let namespace = Namespace::mapped(&maps("0 100000 1000"), &MapMethod::Parent)?;
+    assert_eq!(namespace.kind(), Kind::User);
+    let descriptor = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&namespace));
+    let file = format!("/proc/{}/fd/{descriptor}", std::process::id());
+    let output =
+        Command::new("nsenter").arg(format!("--user={file}")).args(["cat", "/proc/self/uid_map"]).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["0", "100000", "1000"], "{:?}", output.stderr);
+    drop(namespace);
+    leaks.check();
+    let error = Namespace::mapped(&maps("0 0 10\n10 0 10"), &MapMethod::Parent).expect_err("an id twice");
+    assert_ne!(error.kind(), ErrorKind::Unsupported);
     Ok(())
 }
