@@ -118,6 +118,10 @@ describe! { f;
         "Programs expect the harmless devices, and get no others (mknod(2), null(4), random(4), tty(4)).";
     Self::Open { path, .. } => write!(f, "open directory {}", Text(path)),
         "Later steps start from this directory, whatever becomes of its path (O_PATH in open(2)).";
+    Self::CopyUp { target, .. } => write!(f, "copy what {} has held into it", Text(target)),
+        "A file system in memory begins with what the image has at that place (mount(8), tmpfs(5)).";
+    Self::Owner { path, user, group } => write!(f, "give {} to user {user} and group {group}", Text(path)),
+        "It is to belong to whom the image says (chown(2), path_resolution(7)).";
 
     Self::Umask { mask } => match *mask {
         Self::CALLERS_UMASK => f.write_str("set the umask to the caller's"),

@@ -377,6 +377,23 @@ steps! {
         /// Where it is kept.
         out: Slot,
     }
+    /// Copies what is in the current directory, which a mount has just covered, into that mount: files with owner, mode, times
+    /// and extended attributes.
+    38 CopyUp {
+        /// The inside path of the mount.
+        target: F::Text,
+        /// What its root gets of the covered directory: 1 for the mode, 2 for the owner.
+        also: u32,
+    }
+    /// Gives a file or directory to a user and a group.
+    39 Owner {
+        /// The inside path.
+        path: F::Text,
+        /// The user.
+        user: u32,
+        /// The group.
+        group: u32,
+    }
 
     /// Sets the file mode creation mask.
     50 Umask {

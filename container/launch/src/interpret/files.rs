@@ -65,6 +65,10 @@ impl<K: Kernel> Machine<'_, K> {
                 }
                 machine.call(Call::fchownat(parent, name, *user, *group, 0x100)).map(|_| ())
             }),
+            Step::CopyUp { target, also } => self.copy_up(target, *also),
+            Step::Owner { path, user, group } => self.in_parent(path, |machine, parent, name| {
+                machine.call(Call::fchownat(parent, name, *user, *group, 0x100)).map(|_| ())
+            }),
             Step::Open { path, out } => self
                 .open(Call::openat(AT_FDCWD, path, O_PATH | O_CLOEXEC, 0))
                 .and_then(|descriptor| self.keep(*out, descriptor)),
@@ -191,7 +195,7 @@ impl<K: Kernel> Machine<'_, K> {
         written.and(closed.map(|_| ()))
     }
 
-    fn write_all(&mut self, file: i32, mut rest: &[u8]) -> Done {
+    pub(super) fn write_all(&mut self, file: i32, mut rest: &[u8]) -> Done {
         while !rest.is_empty() {
             // A file that takes nothing will not take more.
             let written = self.call(Call::write(file, rest)).and_then(|written| match written {

@@ -11,6 +11,7 @@ pub(super) const O_RDWR: i32 = 2;
 pub(super) const O_CREAT: i32 = 0o100;
 pub(super) const O_EXCL: i32 = 0o200;
 pub(super) const O_NOCTTY: i32 = 0o400;
+pub(super) const O_NONBLOCK: i32 = 0o4000;
 pub(super) const O_CLOEXEC: i32 = 0o2_000_000;
 /// Without the `O_DIRECTORY` that goes with it.
 pub(super) const O_TMPFILE: i32 = 0o20_000_000;
@@ -48,6 +49,7 @@ pub(super) const MS_REC: u64 = 0x4000;
 pub(super) const MNT_DETACH: i32 = 2;
 pub(super) const S_IFMT: u32 = 0o170_000;
 pub(super) const S_IFDIR: u32 = 0o040_000;
+pub(super) const S_IFREG: u32 = 0o100_000;
 pub(super) const S_IFLNK: u32 = 0o120_000;
 pub(super) const AT_REMOVEDIR: i32 = 0x200;
 

@@ -5,6 +5,7 @@
 
 mod channel;
 mod cover;
+mod copy;
 mod credentials;
 #[allow(dead_code, reason = "the library does not tidy up, the stage does")]
 mod descriptors;

@@ -126,6 +126,22 @@ impl<'a> Call<'a> {
     pub fn fchown(descriptor: i32, user: u32, group: u32) -> Self {
         call!(FCHOWN, fd(descriptor), user as usize, group as usize)
     }
+    /// `utimensat(2)`: seconds and nanoseconds of access and of change.
+    pub fn utimensat(directory: i32, path: &'a CStr, times: &'a [u64; 4], flags: i32) -> Self {
+        call!(UTIMENSAT, fd(directory), text(path), times.as_ptr() as usize, flags as usize)
+    }
+    /// `flistxattr(2)`.
+    pub fn flistxattr(descriptor: i32, names: &'a mut [u8]) -> Self {
+        call!(FLISTXATTR, fd(descriptor), names.as_mut_ptr() as usize, names.len())
+    }
+    /// `fgetxattr(2)`.
+    pub fn fgetxattr(descriptor: i32, name: &'a CStr, value: &'a mut [u8]) -> Self {
+        call!(FGETXATTR, fd(descriptor), text(name), value.as_mut_ptr() as usize, value.len())
+    }
+    /// `fsetxattr(2)` that makes or replaces.
+    pub fn fsetxattr(descriptor: i32, name: &'a CStr, value: &'a [u8]) -> Self {
+        call!(FSETXATTR, fd(descriptor), text(name), value.as_ptr() as usize, value.len(), 0)
+    }
     /// `fchdir(2)`.
     pub fn fchdir(descriptor: i32) -> Self {
         call!(FCHDIR, fd(descriptor))

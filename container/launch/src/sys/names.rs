@@ -31,8 +31,11 @@ names! {
     FCHOWN SYS_fchown
     FCHOWNAT SYS_fchownat
     FCNTL SYS_fcntl
+    FGETXATTR SYS_fgetxattr
+    FLISTXATTR SYS_flistxattr
     FSCONFIG SYS_fsconfig
     FSMOUNT SYS_fsmount
+    FSETXATTR SYS_fsetxattr
     FSOPEN SYS_fsopen
     FSTAT SYS_fstat
     FACCESSAT SYS_faccessat

@@ -28,9 +28,12 @@ mod table {
     pub(crate) const FCHOWN: usize = 93;
     pub(crate) const FCHOWNAT: usize = 260;
     pub(crate) const FCNTL: usize = 72;
+    pub(crate) const FGETXATTR: usize = 193;
+    pub(crate) const FLISTXATTR: usize = 196;
     pub(crate) const FSCONFIG: usize = 431;
     pub(crate) const FSMOUNT: usize = 432;
     pub(crate) const FSOPEN: usize = 430;
+    pub(crate) const FSETXATTR: usize = 190;
     pub(crate) const FSTAT: usize = 5;
     pub(crate) const FACCESSAT: usize = 269;
     pub(crate) const FSTATFS: usize = 138;
@@ -121,9 +124,12 @@ mod table {
     pub(crate) const FCHOWN: usize = 55;
     pub(crate) const FCHOWNAT: usize = 54;
     pub(crate) const FCNTL: usize = 25;
+    pub(crate) const FGETXATTR: usize = 10;
+    pub(crate) const FLISTXATTR: usize = 13;
     pub(crate) const FSCONFIG: usize = 431;
     pub(crate) const FSMOUNT: usize = 432;
     pub(crate) const FSOPEN: usize = 430;
+    pub(crate) const FSETXATTR: usize = 7;
     pub(crate) const FSTAT: usize = 80;
     pub(crate) const FACCESSAT: usize = 48;
     pub(crate) const FSTATFS: usize = 44;
