@@ -40,6 +40,6 @@ pub use plan::MountPlan;
 pub use root::{OpenOptions, Root};
 pub use rootfs::{
     Defaults, Device, DeviceKind, Entry, Held, Hierarchy, Pivot, PlannedRoot, RootPlan, RootSlots, RootSource, Sysfs,
-    Template, Upper, check_null,
+    Template, Upper, UsualMount, check_null,
 };
 pub use slots::SlotAllocator;

@@ -29,6 +29,8 @@ pub struct Mount {
     options: MountOptions,
     create: Create,
     idmap: Slot,
+    /// Where its tree is, if somebody has taken it beforehand.
+    taken: Slot,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,7 +48,7 @@ enum What {
 impl Mount {
     fn new(what: What, target: impl AsRef<Path>, options: MountOptions) -> Result<Self, Error> {
         let target = InnerPath::new(target)?;
-        Ok(Self { target, what, options, create: Create::Directory, idmap: Slot::NONE })
+        Ok(Self { target, what, options, create: Create::Directory, idmap: Slot::NONE, taken: Slot::NONE })
     }
 
     /// Binds the host's `source`, with all mounts below it, to `target`. Mount events do not travel.
@@ -94,7 +96,7 @@ impl Mount {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidPath`], what [`MountOptions::parse`] says, or [`ErrorKind::InvalidValue`] for a bind without source,
-    /// a kind that is missing or `overlay`-like options given to a bind.
+    /// a kind that is missing, or `tmpcopyup` for another kind than `tmpfs`.
     pub fn oci(
         destination: impl AsRef<Path>,
         kind: Option<&str>,
@@ -113,6 +115,7 @@ impl Mount {
             (Some("cgroup" | "cgroup2"), _) => What::Cgroup,
             (None | Some("" | "none" | "bind"), _) => return Err(invalid("it has no type and is no bind")),
             (Some(kind), _) if kind.contains('\0') => return Err(invalid("its type has a NUL")),
+            (Some(kind), _) if options.copy_up && kind != "tmpfs" => return Err(invalid("tmpcopyup is for tmpfs")),
             (Some(kind), source) => {
                 let source = source.map_or(OsStr::new(kind), Path::as_os_str);
                 if source.as_bytes().contains(&0) {
@@ -171,6 +174,46 @@ impl Mount {
         self.idmap = slot;
         self.options.idmap = Some(reach);
         self
+    }
+
+    /// The step that takes the tree of this bind with its ids mapped by the user namespace in `idmap`, and leaves it in `out`.
+    ///
+    /// For a process that has the privilege for it (`CAP_SYS_ADMIN` over the file system's user namespace) where the container's
+    /// own has not, being in a user namespace: it performs the step and hands the tree over, to [`taken`](Self::taken). Mount
+    /// events that nothing was said about come from the source and never go back.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Conflict`] if it is no bind.
+    pub fn take(&self, idmap: Slot, out: Slot) -> Result<OwnedStep, Error> {
+        let mut mount = self.clone().idmap(idmap, self.options.idmap.unwrap_or_default());
+        mount.taken = Slot::NONE;
+        let mut step = mount.prepare(&mut SlotAllocator::new(out))?.map(|(step, _)| step).ok_or_else(|| {
+            Error::new(ErrorKind::Conflict, format!("cannot map the ids of the mount on {}: it is no bind", self.target))
+        })?;
+        if let OwnedStep::Tree { propagation, .. } = &mut step
+            && self.options.propagation.is_empty()
+        {
+            *propagation = libc::MS_SLAVE;
+        }
+        Ok(step)
+    }
+
+    /// Attaches the tree in this slot, which the step of [`take`](Self::take) took.
+    pub fn taken(mut self, tree: Slot) -> Self {
+        self.taken = tree;
+        self
+    }
+
+    /// First copies what the target holds into what is mounted there: into a directory that is to begin with it.
+    pub fn copy_up(mut self) -> Self {
+        self.options.copy_up = true;
+        self
+    }
+
+    /// Where its tree is, if that has been taken.
+    pub(crate) fn taken_tree(&self) -> Option<Slot> {
+        Some(self.taken).filter(|slot| *slot != Slot::NONE)
     }
 
     /// Where it is mounted.
@@ -282,12 +325,30 @@ impl Mount {
 
     /// Whether it is a new file system on a directory.
     pub(crate) fn is_new(&self) -> bool {
-        matches!(self.what, What::FileSystem { .. }) && !self.options.remount && !self.options.is_bind()
+        let new = matches!(self.what, What::FileSystem { .. }) && !self.options.remount && !self.options.is_bind();
+        // What is copied up needs the whole path, and goes elsewhere.
+        new && !self.options.copy_up
     }
 
     /// Appends the steps that give it its place. `tree` is where [`prepare`](Self::prepare) keeps the tree.
     pub(crate) fn place(&self, tree: Option<Slot>, steps: &mut Vec<OwnedStep>) {
-        self.place_at(self.target.as_c_str(), tree, steps);
+        if !self.options.copy_up {
+            return self.place_at(self.target.as_c_str(), tree, steps);
+        }
+        let target = self.target.as_c_str();
+        let mut writable = self.clone();
+        let read_only = writable.make_writable();
+        steps.push(OwnedStep::Directory { path: target.into(), mode: 0o755 });
+        // What a mount covers can still be reached as the current directory.
+        steps.push(OwnedStep::Enter { path: target.into() });
+        writable.place_at(target, tree, steps);
+        let given = |key: &str| self.options.data().split(',').any(|option| option.starts_with(key));
+        let (mode, owner) = (!given("mode="), !given("uid=") && !given("gid="));
+        steps.push(OwnedStep::CopyUp { target: target.into(), also: u32::from(mode) | u32::from(owner) << 1 });
+        if read_only {
+            let (set, clear, propagation, recursive) = (crate::attribute::MOUNT_ATTR_RDONLY, 0, 0, 0);
+            steps.push(OwnedStep::Attributes { target: target.into(), set, clear, propagation, recursive });
+        }
     }
 
     /// The same, with the target by the name that it has in the directory that a step before entered.
@@ -455,6 +516,39 @@ mod tests {
         let unmapped = Mount::oci("/x", None, Some("/s".as_ref()), &["bind", "idmap"]).expect("it can be read");
         let error = unmapped.prepare(&mut SlotAllocator::default()).expect_err("there is no user namespace");
         assert_eq!(error.kind(), ErrorKind::Conflict);
+    }
+
+    #[test]
+    fn a_tree_with_mapped_ids_can_be_taken_by_somebody_else() {
+        let options = ["rbind", "ridmap", "ro"];
+        let mount = Mount::oci("/x", None, Some("/s".as_ref()), &options).expect("it is a mount");
+        let step = mount.take(Slot(0), Slot(1)).expect("it is a bind");
+        assert_eq!(step.to_string(), "copy the mount tree at /s (slave, ids mapped)");
+        assert!(matches!(step, OwnedStep::Tree { idmap: Slot(0), out: Slot(1), attributes_recursive: AT_RECURSIVE, .. }));
+        let mount = mount.taken(Slot(7));
+        let mut steps = Vec::new();
+        mount.place(mount.taken_tree(), &mut steps);
+        let words: Vec<String> = steps.iter().map(ToString::to_string).collect();
+        assert_eq!(words, ["attach descriptor 7 on /x", "make /x ro"]);
+        let tmpfs = Mount::tmpfs("/t", 4096).expect("it is a mount");
+        assert_eq!(tmpfs.take(Slot(0), Slot(1)).expect_err("no bind").kind(), ErrorKind::Conflict);
+    }
+
+    #[test]
+    fn what_is_covered_is_copied_before_it_is_made_read_only() {
+        let mount = |options: &[&str]| told(&Mount::file_system("tmpfs", "/x", options).expect("it is a mount"));
+        let copied = ["make directory /x (mode 0755)", "enter /x", "mount tmpfs on /x (mode=700)"];
+        let copied = [&copied[..], &["copy what /x has held into it", "make /x ro"]].concat();
+        assert_eq!(mount(&["tmpcopyup", "mode=700", "ro"]), copied);
+        let also = |options: &[&str]| {
+            let mut steps = Vec::new();
+            Mount::file_system("tmpfs", "/x", options).expect("it is a mount").place(None, &mut steps);
+            steps.iter().find_map(|step| if let OwnedStep::CopyUp { also, .. } = step { Some(*also) } else { None })
+        };
+        assert_eq!([also(&["tmpcopyup"]), also(&["tmpcopyup", "mode=1"])], [Some(3), Some(2)]);
+        assert_eq!([also(&["tmpcopyup", "uid=5", "mode=1"]), also(&[])], [Some(0), None]);
+        let other = Mount::file_system("proc", "/x", &["tmpcopyup"]).expect_err("no tmpfs");
+        assert_eq!(other.kind(), ErrorKind::InvalidValue);
     }
 
     #[test]

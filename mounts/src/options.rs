@@ -32,6 +32,7 @@ pub struct MountOptions {
     pub(crate) recursive: Change,
     pub(crate) propagation: Vec<(Propagation, Reach)>,
     pub(crate) idmap: Option<Reach>,
+    pub(crate) copy_up: bool,
     data: String,
 }
 
@@ -43,18 +44,12 @@ impl MountOptions {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Conflict`] where they contradict each other: `idmap` without a bind, options of a file system with a bind.
-    /// [`ErrorKind::Unsupported`] for `tmpcopyup`. [`ErrorKind::InvalidValue`] for an option with a NUL or a comma.
+    /// [`ErrorKind::Conflict`] where they contradict each other: `idmap` without a bind, `tmpcopyup` with one, options of a file
+    /// system with a bind. [`ErrorKind::InvalidValue`] for an option with a NUL.
     pub fn parse(options: &[impl AsRef<str>]) -> Result<Self, Error> {
         let mut parsed = Self::default();
         for option in options.iter().map(AsRef::as_ref) {
             match meaning(option) {
-                Some(Word::CopyUp) => {
-                    return Err(Error::new(
-                        ErrorKind::Unsupported,
-                        "cannot use mount option tmpcopyup: it is not supported",
-                    ));
-                }
                 Some(word) => parsed.take(word),
                 None => parsed.take_data(option)?,
             }
@@ -65,7 +60,7 @@ impl MountOptions {
 
     /// Every word that [`parse`](Self::parse) knows, as the OCI `features` list them.
     pub fn known() -> impl Iterator<Item = &'static str> {
-        WORDS.into_iter().filter(|(_, word)| *word != Word::CopyUp).map(|(name, _)| name)
+        WORDS.into_iter().map(|(name, _)| name)
     }
 
     /// What is for the file system: joined by commas, as `mount(2)` takes it.
@@ -88,7 +83,8 @@ impl MountOptions {
 
     fn take(&mut self, word: Word) {
         match word {
-            Word::Nothing | Word::CopyUp => {}
+            Word::Nothing => {}
+            Word::CopyUp => self.copy_up = true,
             Word::Flag(flag) => {
                 if flag & ATIME != 0 {
                     self.flags &= !ATIME;
@@ -128,6 +124,8 @@ impl MountOptions {
         let conflict = |what: &str| Err(Error::new(ErrorKind::Conflict, format!("cannot use mount options: {what}")));
         match self {
             Self { idmap: Some(_), bind: None, .. } => conflict("idmap is for a bind"),
+            Self { copy_up: true, bind: Some(_), .. } => conflict("tmpcopyup is not for a bind"),
+            Self { copy_up: true, remount: true, .. } => conflict("tmpcopyup is not for a remount"),
             Self { idmap: Some(_), remount: true, .. } => conflict("idmap is not for a remount"),
             Self { bind: Some(_), remount: false, data, .. } if !data.is_empty() => {
                 conflict(&format!("a bind has no options of a file system ({data})"))
@@ -175,12 +173,13 @@ mod tests {
 
     #[test]
     fn contradictions_are_refused() {
-        let table: [(&[&str], ErrorKind); 6] = [
+        let table: [(&[&str], ErrorKind); 7] = [
             (&["idmap"], ErrorKind::Conflict),
             (&["ridmap", "ro"], ErrorKind::Conflict),
             (&["bind", "idmap", "remount"], ErrorKind::Conflict),
             (&["bind", "size=1m"], ErrorKind::Conflict),
-            (&["tmpcopyup"], ErrorKind::Unsupported),
+            (&["tmpcopyup", "rbind"], ErrorKind::Conflict),
+            (&["tmpcopyup", "remount"], ErrorKind::Conflict),
             (&["a\0b"], ErrorKind::InvalidValue),
         ];
         for (options, kind) in table {
@@ -211,7 +210,7 @@ mod tests {
     fn data_keeps_its_order_and_words_never_become_data() {
         let data = ["mode=755", "size=64k", "newinstance", "gid=5", "x", "nr_inodes=2"];
         let words: Vec<&str> =
-            MountOptions::known().filter(|word| !word.ends_with("bind") && !word.ends_with("idmap")).collect();
+            MountOptions::known().filter(|word| !["bind", "idmap", "copyup"].iter().any(|end| word.ends_with(end))).collect();
         let mut number = numbers(0x1234_5678_9abc_def1);
         for _round in 0..2000 {
             let mut options = Vec::new();

@@ -106,8 +106,10 @@ impl<'a> Assembly<'a> {
         let kind = if self.is_cut_off() { libc::MS_PRIVATE } else { libc::MS_SLAVE };
         self.steps.push(OwnedStep::Propagation { path: text("/"), flags: libc::MS_REC | kind });
         self.mount_trees(|mount| !mount.is_shared())?;
-        if self.plan.user_namespace && self.has_own_dev() {
-            for device in self.plan.devices.iter().filter(|device| !device.is_pipe()) {
+        if self.plan.user_namespace {
+            let own_dev = self.has_own_dev();
+            let made = |device: &&Device| !device.is_pipe() && (own_dev || !below_dev(device));
+            for device in self.plan.devices.iter().filter(made) {
                 let out = self.slots.allocate()?;
                 self.steps.push(device.tree(out));
                 self.device_trees.push((device.clone(), out));
@@ -139,6 +141,8 @@ impl<'a> Assembly<'a> {
                 let layout = layout(mount, &self.plan.cgroups, self.slots)?;
                 self.steps.extend(layout.before);
                 self.cgroups[index] = layout.after;
+            } else if let Some(tree) = mount.taken_tree() {
+                self.trees[index] = Some(tree);
             } else if let Some((step, slot)) = mount.prepare(self.slots)? {
                 self.steps.push(step);
                 self.trees[index] = Some(slot);
@@ -217,15 +221,23 @@ impl<'a> Assembly<'a> {
             let size = bytes.map(|bytes| format!("size={bytes}"));
             self.used.memory = self.memory(&size.into_iter().chain(["mode=0755".to_owned()]).collect::<Vec<_>>())?;
             self.enter(self.used.memory)?;
-            for name in [UPPER, WORK] {
-                self.steps.push(OwnedStep::Directory { path: text(name), mode: 0o755 });
-            }
+            self.upper_directories();
         }
         self.used.root = self.slots.allocate()?;
         let (kind, directory, out) = (text("overlay"), self.used.memory, self.used.root);
         let set = self.plan.root_attributes();
         self.steps.push(OwnedStep::FileSystem { kind, options, set, directory, out });
         Ok(())
+    }
+
+    /// The two directories of an overlay whose changes are kept in memory. What the program sees as `/` is the upper one.
+    fn upper_directories(&mut self) {
+        let (mode, user, group) = self.plan.top;
+        self.steps.push(OwnedStep::Directory { path: text(UPPER), mode });
+        if (user, group) != (0, 0) {
+            self.steps.push(OwnedStep::Owner { path: text(UPPER), user, group });
+        }
+        self.steps.push(OwnedStep::Directory { path: text(WORK), mode: 0o755 });
     }
 
     /// Writes the files that are put in to memory, and takes a tree of each.
@@ -297,9 +309,12 @@ impl<'a> Assembly<'a> {
                 }
             }
         }
-        if dev.is_none() {
+        if dev.is_none() && !self.plan.devices.is_empty() {
             self.steps.push(OwnedStep::Directory { path: text("/dev"), mode: 0o755 });
             self.fill_dev(&[]);
+        }
+        if self.held.is_none_or(|held| held.dev == Slot::NONE) {
+            self.nodes(|device| !below_dev(device));
         }
         self.files();
         Ok(())
@@ -324,24 +339,32 @@ impl<'a> Assembly<'a> {
 
     fn fill_dev(&mut self, directories: &[CString]) {
         self.steps.push(OwnedStep::Enter { path: text("/dev") });
-        self.nodes();
+        self.nodes(below_dev);
         self.steps.extend(links());
         let directory = |path: &CString| OwnedStep::Directory { path: path.clone(), mode: 0o755 };
         self.steps.extend(directories.iter().map(directory));
         self.steps.extend(self.console_file.then(console));
     }
 
-    fn nodes(&mut self) {
-        for device in &self.plan.devices {
-            let name = in_dev(device.path()).unwrap_or_else(|| device.path().as_c_str().to_owned());
+    /// The devices that `which` chooses: those below `/dev` as soon as that is there, the others when all mounts are.
+    fn nodes(&mut self, which: impl Fn(&Device) -> bool) {
+        let new_dev = self.dev_mount().is_some();
+        for device in self.plan.devices.iter().filter(|device| which(device)) {
+            let name = in_dev(device.path());
+            let path = device.path().as_c_str();
             let tree = self.device_trees.iter().find(|(other, _)| other.path() == device.path());
-            let Some((_, tree)) = tree else {
-                self.steps.push(device.node(&name));
-                continue;
-            };
-            // A file to bind to: by its name it is made with one call, and found again with another.
-            self.steps.push(OwnedStep::File { path: name.clone(), mode: 0o666, content: Vec::new() });
-            self.steps.push(OwnedStep::Attach { tree: *tree, target: name, create: Create::Nothing });
+            match (tree, name) {
+                (None, name) => self.steps.push(device.node(name.as_deref().unwrap_or(path))),
+                (Some((_, tree)), Some(name)) if new_dev => {
+                    // A file to bind to: by its name it is made with one call, and found again with another.
+                    self.steps.push(OwnedStep::File { path: name.clone(), mode: 0o666, content: Vec::new() });
+                    self.steps.push(OwnedStep::Attach { tree: *tree, target: name, create: Create::Nothing });
+                }
+                // What the image has there is covered, not replaced.
+                (Some((_, tree)), _) => {
+                    self.steps.push(OwnedStep::Attach { tree: *tree, target: path.into(), create: Create::File });
+                }
+            }
         }
     }
 
@@ -387,12 +410,13 @@ impl<'a> Assembly<'a> {
         if set != 0 {
             finish.push(change("/", set, 0, 0));
         }
+        if self.plan.pivot == Pivot::Pivot {
+            finish.push(OwnedStep::LeaveOldRoot {});
+        }
+        // Last, for `pivot_root(2)` takes no root that shares its events.
         let (kind, reach) = self.plan.propagation;
         if !matches!(kind, Propagation::Private | Propagation::Slave) {
             finish.push(change("/", 0, kind.flag(), reach.at_flags()));
-        }
-        if self.plan.pivot == Pivot::Pivot {
-            finish.push(OwnedStep::LeaveOldRoot {});
         }
         PlannedRoot { steps: self.steps, finish, slots: self.used }
     }
@@ -411,6 +435,11 @@ pub(super) fn links() -> impl Iterator<Item = OwnedStep> {
 /// The name of a path that lies directly in `/dev`.
 pub(super) fn in_dev(path: &InnerPath) -> Option<CString> {
     path.split().filter(|(parent, _)| parent.as_c_str() == c"/dev").map(|(_, name)| name)
+}
+
+/// Whether this device lies somewhere in `/dev`.
+fn below_dev(device: &Device) -> bool {
+    device.path().as_path().starts_with("/dev")
 }
 
 /// Whether a template's `/dev` has this device.

@@ -20,39 +20,42 @@ impl RootPlan {
     }
 
     fn usual_mounts(&self) -> Result<Vec<Mount>, Error> {
-        let Some(defaults) = self.defaults else { return Ok(Vec::new()) };
-        let hostile = defaults == Defaults::Hostile;
-        let nothing_runs = ["nosuid", "nodev", "noexec"];
-        let with = |more: &[&'static str]| [&nothing_runs[..], more].concat();
-        let size = format!("size={}", self.shared_memory);
-        let group = self.terminal_group.map(|group| format!("gid={group}"));
-        let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
-        pts.extend(group.as_deref());
-        let mut shm = with(&["mode=1777"]);
-        shm.push(&size);
-        let proc = if hostile { with(&["hidepid=2", "subset=pid"]) } else { with(&[]) };
+        self.usual().iter().map(UsualMount::mount).collect()
+    }
 
+    /// The usual mounts of this file system in the words of OCI's `mounts`, for whoever writes them down for other runtimes.
+    /// Those at whose target there is a mount of the caller's are among them.
+    #[must_use]
+    pub fn usual(&self) -> Vec<UsualMount> {
+        let Some(defaults) = self.defaults else { return Vec::new() };
+        let hostile = defaults == Defaults::Hostile;
+        let usual = |target, kind: &'static str, options: &str| {
+            let options = options.split(' ').map(str::to_owned).collect();
+            UsualMount { target, kind, source: kind, options }
+        };
+        let group = self.terminal_group.map(|group| format!(" gid={group}")).unwrap_or_default();
+        let proc = if hostile { " hidepid=2 subset=pid" } else { "" };
         let mut all = vec![
-            Mount::file_system("proc", "/proc", &proc)?,
-            Mount::file_system("tmpfs", "/dev", &["nosuid", "strictatime", "mode=0755", "size=65536k"])?,
-            Mount::file_system("devpts", "/dev/pts", &pts)?,
-            Mount::file_system("tmpfs", "/dev/shm", &shm)?,
+            usual("/proc", "proc", &format!("{NOTHING_RUNS}{proc}")),
+            usual("/dev", "tmpfs", "nosuid strictatime mode=0755 size=65536k"),
+            usual("/dev/pts", "devpts", &format!("nosuid noexec newinstance ptmxmode=0666 mode=0620{group}")),
+            usual("/dev/shm", "tmpfs", &format!("{NOTHING_RUNS} mode=1777 size={}", self.shared_memory)),
         ];
         if hostile {
-            let temporary = with(&["mode=1777", "size=65536k", "nr_inodes=65536"]);
-            all.push(Mount::file_system("tmpfs", "/tmp", &temporary)?);
-            all.push(Mount::file_system("tmpfs", "/run", &with(&["mode=0755", "size=65536k", "nr_inodes=65536"]))?);
+            let room = "size=65536k nr_inodes=65536";
+            all.push(usual("/tmp", "tmpfs", &format!("{NOTHING_RUNS} mode=1777 {room}")));
+            all.push(usual("/run", "tmpfs", &format!("{NOTHING_RUNS} mode=0755 {room}")));
         } else {
-            all.push(Mount::file_system("mqueue", "/dev/mqueue", &with(&[]))?);
+            all.push(usual("/dev/mqueue", "mqueue", NOTHING_RUNS));
             all.push(match self.sysfs_source() {
-                Sysfs::New => Mount::file_system("sysfs", "/sys", &with(&["ro"]))?,
-                Sysfs::Bind => Mount::oci("/sys", None, Some("/sys".as_ref()), &BOUND_SYS)?,
+                Sysfs::New => usual("/sys", "sysfs", &format!("{NOTHING_RUNS} ro")),
+                Sysfs::Bind => UsualMount { source: "/sys", ..usual("/sys", "bind", BOUND_SYS) },
             });
         }
         if !self.cgroups.is_empty() && !self.mounts.iter().any(Mount::is_cgroup) {
-            all.push(Mount::file_system("cgroup", "/sys/fs/cgroup", &with(&["relatime", "ro"]))?);
+            all.push(usual("/sys/fs/cgroup", "cgroup", &format!("{NOTHING_RUNS} relatime ro")));
         }
-        Ok(all)
+        all
     }
 
     fn sysfs_source(&self) -> Sysfs {
@@ -61,4 +64,25 @@ impl RootPlan {
     }
 }
 
-const BOUND_SYS: [&str; 6] = ["rbind", "rprivate", "rro", "rnosuid", "rnodev", "rnoexec"];
+const NOTHING_RUNS: &str = "nosuid nodev noexec";
+const BOUND_SYS: &str = "rbind rprivate rro rnosuid rnodev rnoexec";
+
+/// A mount that programs expect, as [`RootPlan::usual`] tells it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct UsualMount {
+    /// Where it is mounted.
+    pub target: &'static str,
+    /// The type of the file system, or `bind`.
+    pub kind: &'static str,
+    /// The source, which most file systems only show.
+    pub source: &'static str,
+    /// OCI's options.
+    pub options: Vec<String>,
+}
+
+impl UsualMount {
+    fn mount(&self) -> Result<Mount, Error> {
+        Mount::oci(self.target, Some(self.kind), Some(self.source.as_ref()), &self.options)
+    }
+}

@@ -16,6 +16,7 @@ use std::path::Path;
 use keelbox_launch::{OwnedStep, Slot};
 
 pub use cgroup::Hierarchy;
+pub use defaults::UsualMount;
 pub(crate) use device::{DEV_LINKS, devices};
 pub use device::{Device, DeviceKind};
 pub use hide::{Defaults, check_null};
@@ -93,6 +94,8 @@ pub struct RootPlan {
     shared_memory: u64,
     sysfs: Option<Sysfs>,
     pivot: Pivot,
+    /// Mode, user and group of the top directory of changes in memory.
+    top: (u32, u32, u32),
 }
 
 impl RootPlan {
@@ -116,6 +119,7 @@ impl RootPlan {
             shared_memory: 64 << 20,
             sysfs: None,
             pivot: Pivot::Pivot,
+            top: (0o755, 0, 0),
         }
     }
 
@@ -211,6 +215,19 @@ impl RootPlan {
     /// in it stays as it is. Not for one that is not a new `tmpfs`.
     pub fn read_only_dev(mut self) -> Self {
         self.read_only_dev = true;
+        self
+    }
+
+    /// Mode and owner of `/` where changes are kept in memory: overlayfs shows those of the upper directory, not those of the
+    /// layers. Default: 0755, root.
+    pub fn top(mut self, mode: u32, user: u32, group: u32) -> Self {
+        self.top = (mode & 0o7777, user, group);
+        self
+    }
+
+    /// Without the default devices: for a root in which no program is to run.
+    pub fn without_devices(mut self) -> Self {
+        self.devices.clear();
         self
     }
 
