@@ -16,7 +16,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::exec::Inside;
 use crate::exit::ExitStatus;
 use crate::filter::filter;
-use crate::honoured::honoured;
 use crate::host::{Host, hierarchy};
 use crate::labels::Labels;
 use crate::output::{Output, collect};
@@ -57,8 +56,10 @@ impl Built {
         }
         let host = Host::current()?;
         check::root(&spec)?;
-        honoured(&spec.oci)?;
+        crate::mount_label::honoured(&spec.oci)?;
+        crate::volume::bind(&mut spec)?;
         let image = unpack(&mut spec)?;
+        spec.top = top(&spec, image.as_ref());
         if let UserChoice::Named(user) = std::mem::take(&mut spec.user) {
             let root = spec.root.clone();
             crate::user::resolve(&user, &root, image.as_ref(), spec.process())?;
@@ -80,7 +81,9 @@ impl Built {
         let grouped = crate::control_group::wanted(&spec);
         let hierarchy = if grouped { Some(hierarchy()?) } else { None };
         let seated = hierarchy.as_ref().is_some_and(|hierarchy| !hierarchy.legacy().is_empty());
-        Ok(Self { spec, host, filter, labels, seated, hierarchy })
+        let built = Self { spec, host, filter, labels, seated, hierarchy };
+        crate::volume::fill(&built)?;
+        Ok(built)
     }
 
     /// What running it will ask of the kernel, in order. Standard streams as [`spawn`](Self::spawn) has them.
@@ -107,7 +110,7 @@ impl Built {
     ///
     /// The kernel's answer, with the path.
     pub fn write_bundle(&self, directory: impl AsRef<Path>) -> Result<()> {
-        crate::bundle::write(self, directory.as_ref())
+        crate::bundle::write(self, directory.as_ref(), crate::bundle::Content::Whole)
     }
 
     /// As [`Container::spawn`](crate::Container::spawn), for this run.
@@ -265,12 +268,24 @@ fn unpack(spec: &mut Spec) -> Result<Option<Unpacked>> {
     Ok(Some(unpacked))
 }
 
+/// Mode and owner of `/`, which in a layer of changes are that layer's own. The files of an ordinary user's image are all its own.
+fn top(spec: &Spec, image: Option<&Unpacked>) -> (u32, u32, u32) {
+    use std::os::unix::fs::MetadataExt;
+    match (&spec.root, image) {
+        (_, Some(image)) if image.needs_userxattr() => (image.root().mode, 0, 0),
+        (_, Some(image)) => (image.root().mode, image.root().uid, image.root().gid),
+        (RootSource::Directory(directory), None) => match std::fs::metadata(directory) {
+            Ok(found) => (found.mode() & 0o7777, found.uid(), found.gid()),
+            Err(_) => (0o755, 0, 0),
+        },
+        _ => (0o755, 0, 0),
+    }
+}
+
 /// Notes which binds are of files. One whose source is not there is refused by the kernel, with its step.
 fn find_files(spec: &mut Spec) {
     let sources = spec.oci.mounts().iter().flatten().filter_map(|mount| mount.source().clone());
-    // A relative source starts from the bundle.
-    let start = spec.bundle.clone().unwrap_or_default();
-    let is_file = |source: &PathBuf| std::fs::metadata(start.join(source)).is_ok_and(|metadata| !metadata.is_dir());
+    let is_file = |source: &PathBuf| std::fs::metadata(source).is_ok_and(|metadata| !metadata.is_dir());
     let files: Vec<PathBuf> = sources.filter(is_file).collect();
     spec.file_sources.extend(files);
 }

@@ -1,6 +1,6 @@
 //! Writable layers in directories: what a program changed, looked at afterwards. Leaves out those in memory.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -29,6 +29,11 @@ impl Kept {
         for name in ["upper", "work"] {
             fs::create_dir(directory.path().join(name)).map_err(cannot)?;
         }
+        let (upper, (mode, user, group)) = (directory.path().join("upper"), spec.top);
+        if nix::unistd::geteuid().is_root() && (user, group) != (0, 0) {
+            std::os::unix::fs::chown(&upper, Some(user), Some(group)).map_err(cannot)?;
+        }
+        fs::set_permissions(&upper, Permissions::from_mode(mode)).map_err(cannot)?;
         Ok(Self { directory: Some(directory) })
     }
 
@@ -78,7 +83,7 @@ fn takes_marks(file: BorrowedFd<'_>) -> bool {
 
 /// Opens what a program has closed to its owner, so that it can be removed. Nobody else writes there any more.
 fn open_up(directory: &Path) {
-    let _opened = fs::set_permissions(directory, fs::Permissions::from_mode(0o700));
+    let _opened = fs::set_permissions(directory, Permissions::from_mode(0o700));
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             open_up(&entry.path());

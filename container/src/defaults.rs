@@ -66,6 +66,9 @@ pub(crate) fn complete(spec: &mut Spec, host: &Host) -> Result<()> {
     if !environment.iter().any(|variable| variable.starts_with("PATH=")) {
         environment.push(PATH.into());
     }
+    if matches!(profile, Profile::Ordinary | Profile::Hostile) {
+        spec.masked.extend_from_slice(host.throttles);
+    }
     if profile == Profile::Hostile {
         harden(spec);
     }

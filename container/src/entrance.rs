@@ -61,14 +61,7 @@ impl Further<'_> {
         let namespaces = keelbox_namespaces::Selection::new(&inside.host.caller).plan(container);
         let namespaces = namespaces.map_err(crate::plan::namespaces_refused)?;
         let reserve = self.streams.reserve();
-        Ok(Plan {
-            namespaces,
-            limits: keelbox_cgroups::Limits::new(),
-            grouped: false,
-            steps,
-            devices: Vec::new(),
-            reserve,
-        })
+        Ok(Plan { reserve, ..Plan::of_steps(namespaces, steps) })
     }
 }
 

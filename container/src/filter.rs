@@ -17,17 +17,7 @@ const NEW_LISTENER: u32 = 8;
 /// The filter that `spec` asks for, given the capabilities that the program will have.
 pub(crate) fn filter(spec: &Spec) -> Result<Option<Filter>> {
     let target = Target::host().map_err(refused)?.capabilities(capabilities(spec));
-    let given = spec.oci.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let profile = match &spec.seccomp {
-        Some(None) => None,
-        Some(Some(json)) => Some(Profile::from_json(json).map_err(refused)?),
-        None => given.map(from_oci).transpose()?,
-    };
-    let standard = match (&spec.seccomp, &profile, spec.profile) {
-        (None, None, Trust::Ordinary) => Some(Builtin::Standard),
-        (None, None, Trust::Hostile) => Some(Builtin::Hostile),
-        _ => None,
-    };
+    let (profile, standard) = chosen(spec)?;
     let Some(supervision) = &spec.supervision else {
         return match (profile, standard) {
             (Some(profile), _) => finish(&profile.compile(&target).map_err(refused)?).map(Some),
@@ -40,6 +30,35 @@ pub(crate) fn filter(spec: &Spec) -> Result<Option<Filter>> {
     supervision.check()?;
     let names: Vec<&str> = supervision.names().collect();
     finish(&base.notify(names).compile(&target).map_err(refused)?).map(Some)
+}
+
+/// What the caller or the bundle has chosen, and else what comes with the profile of the container.
+fn chosen(spec: &Spec) -> Result<(Option<Profile>, Option<Builtin>)> {
+    let given = spec.oci.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let profile = match &spec.seccomp {
+        Some(None) => None,
+        Some(Some(json)) => Some(Profile::from_json(json).map_err(refused)?),
+        None => given.map(from_oci).transpose()?,
+    };
+    let standard = match (&spec.seccomp, &profile, spec.profile) {
+        (None, None, Trust::Ordinary) => Some(Builtin::Standard),
+        (None, None, Trust::Hostile) => Some(Builtin::Hostile),
+        _ => None,
+    };
+    Ok((profile, standard))
+}
+
+/// What is to stand in the place of the bundle's `linux.seccomp`, if anything is: system calls that are decided in this program
+/// are left out, since another runtime cannot ask it.
+pub(crate) fn written(spec: &Spec) -> Result<Option<Option<LinuxSeccomp>>> {
+    let given = spec.oci.linux().as_ref().is_some_and(|linux| linux.seccomp().is_some());
+    if spec.seccomp.is_none() && given {
+        return Ok(None);
+    }
+    let target = Target::host().map_err(refused)?.capabilities(capabilities(spec));
+    let (profile, standard) = chosen(spec)?;
+    let profile = profile.or_else(|| standard.map(|standard| standard.profile().clone()));
+    profile.map(|profile| profile.to_oci(&target).map_err(refused)).transpose().map(Some)
 }
 
 fn finish(filter: &crate::seccomp::Filter) -> Result<Filter> {

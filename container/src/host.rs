@@ -1,6 +1,7 @@
 //! What planners need to know of the machine and of the caller: gathered once, or made up by a test.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use keelbox_cgroups::{Hierarchy, Version};
 use keelbox_namespaces::Caller;
@@ -21,6 +22,8 @@ pub(crate) struct Host {
     pub(crate) privileged: bool,
     /// The caller's hard limit of descriptors.
     pub(crate) descriptors: u64,
+    /// What tells how hot each processor has been, and so what others do on this machine.
+    pub(crate) throttles: &'static [String],
 }
 
 impl Host {
@@ -38,8 +41,21 @@ impl Host {
         let (_, descriptors) = getrlimit(Resource::RLIMIT_NOFILE)
             .map_err(|errno| Error::os("cannot tell the limits of the caller", errno))?;
         let bounding = caller.bounding_set() & ALL;
-        Ok(Self { bounding, may_set_groups: privileged, privileged, descriptors, caller })
+        let throttles = throttles();
+        Ok(Self { throttles, bounding, may_set_groups: privileged, privileged, descriptors, caller })
     }
+}
+
+/// The directories `thermal_throttle` of the processors, as far as there are any. They do not come and go.
+fn throttles() -> &'static [String] {
+    static FOUND: OnceLock<Vec<String>> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        let entries = std::fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
+        let paths = entries.map(|entry| entry.path().join("thermal_throttle")).filter(|path| path.is_dir());
+        let mut paths: Vec<String> = paths.filter_map(|path| Some(path.to_str()?.to_owned())).collect();
+        paths.sort();
+        paths
+    })
 }
 
 /// How a container is to see the control groups: each hierarchy from its own group on, as its namespace has it. Without one it is

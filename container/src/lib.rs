@@ -43,12 +43,13 @@ mod feeder;
 mod filter;
 mod further;
 mod handover;
-mod honoured;
 mod hooks;
 mod host;
+mod id_mapped;
 mod image;
 mod labels;
 mod limits;
+mod mount_label;
 mod named;
 mod net;
 mod notify;
@@ -71,6 +72,7 @@ mod template;
 mod terminal;
 mod unheld;
 mod user;
+mod volume;
 
 pub use attributes::{IoPriority, MemoryPolicy, Personality, Scheduler};
 pub use builder::{Container, IntoArguments, Resource};
@@ -84,7 +86,7 @@ pub use keelbox_cgroups::{GIB, KIB, Limits, MIB, Stats};
 #[cfg(feature = "registry")]
 pub use keelbox_image_spec::registry::{Client, Puller, Pusher};
 pub use keelbox_image_spec::{Image, Store};
-pub use keelbox_namespaces::Kind;
+pub use keelbox_namespaces::{IdMap, IdMaps, Kind};
 pub use keelbox_runtime_spec::{State, Status};
 pub use named::{Handle, Runtime, list, open};
 pub use notify::{Answer, Call, OnExec};
@@ -98,6 +100,7 @@ pub use spec::Network;
 pub use stdio::Stdio;
 pub use template::{Run, Template};
 pub use terminal::{Terminal, Tty};
+pub use volume::Volumes;
 
 /// The crates that keelbox is made of, for those who need only one.
 pub mod crates {

@@ -104,6 +104,8 @@ pub(crate) struct Spec {
     /// Descriptors of the program from 3 on.
     pub(crate) descriptors: Vec<Stdio>,
     pub(crate) store: Option<PathBuf>,
+    /// Named volumes, each with the path inside at which it is.
+    pub(crate) volumes: Vec<(String, PathBuf)>,
     /// Whether the caller named the working directory, which must exist then.
     pub(crate) directory_given: bool,
     pub(crate) shared: Vec<Kind>,
@@ -114,6 +116,8 @@ pub(crate) struct Spec {
     /// A filter of the caller's own, or none at all; the profile's if this is absent.
     pub(crate) seccomp: Option<Option<Vec<u8>>>,
     pub(crate) masked: Vec<String>,
+    /// Mode, user and group of `/` in a container that has a layer of changes; found out by `build`.
+    pub(crate) top: (u32, u32, u32),
     /// What a mount of type `cgroup` shows; found out by `build`.
     pub(crate) cgroups: Vec<keelbox_mounts::Hierarchy>,
     /// Whether the programs stay in the caller's session keyring.

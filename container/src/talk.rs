@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handover::{self, Agent};
 use crate::net::Moved;
 use crate::notify::{Supervision, Supervisor};
-use crate::plan::{Plan, namespaces_refused};
+use crate::plan::Plan;
 use crate::stdio::Descriptor;
 use crate::terminal::Tty;
 
@@ -128,12 +128,12 @@ pub(crate) fn launch(
     witness: &mut dyn Witness,
 ) -> Result<Started> {
     let plan = talk.plan;
-    let joins = match plan.namespaces.open() {
+    let joins = match plan.open() {
         Ok(joins) => joins,
         Err(error) => {
             // Its thread holds files of the group.
             let _left = cradle.seat.map(Seat::leave);
-            return Err(namespaces_refused(error));
+            return Err(error);
         }
     };
     let descriptors = theirs.iter().map(AsFd::as_fd).chain(joins.iter().chain(opened).map(AsFd::as_fd));

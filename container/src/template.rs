@@ -164,7 +164,7 @@ impl Core {
         let opened = crate::start::Streams::open(stdio, &spec.descriptors)?;
         let Some(mut started) = waiting.started.take() else { return Ok(None) };
         let (mut group, mut received) = (waiting.group.take(), std::mem::take(&mut waiting.received));
-        let first = (plan.namespaces.joins().len() + self.trees.len()) as u16;
+        let first = (plan.opened() + self.trees.len()) as u16;
         let mut steps: Vec<OwnedStep> = named
             .numbered()
             .into_iter()
@@ -234,7 +234,7 @@ fn prepare(built: &Built) -> Result<Option<(Vec<OwnedFd>, Held)>> {
     }
     let mut slots = SlotAllocator::default();
     let cannot = |error| Error::from_part(ErrorKind::Invalid, "cannot plan the template", error);
-    let template = root_plan(&built.spec, None)?.template(&mut slots).map_err(cannot)?;
+    let template = root_plan(built, None, &mut SlotAllocator::default())?.0.template(&mut slots).map_err(cannot)?;
     let keep: Vec<Slot> = template.held.used().collect();
     match keelbox_launch::prepare(&template.steps, &[], &keep) {
         Ok(trees) => Ok(can_be_copied(&trees).then_some((trees, template.held))),

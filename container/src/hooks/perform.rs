@@ -68,14 +68,7 @@ pub(crate) fn outside(hook: &oci::Hook, outside: &Outside<'_>, json: &str) -> Re
     steps.push(Step::Exec { paths, arguments: list(arguments(hook)), environment: list(environment) });
     let namespaces = keelbox_namespaces::Selection::new(&outside.host.caller).plan(Slot(streams.count() as u16));
     let namespaces = namespaces.map_err(namespaces_refused)?;
-    let plan = Plan {
-        namespaces,
-        limits: keelbox_cgroups::Limits::new(),
-        grouped: false,
-        steps,
-        devices: Vec::new(),
-        reserve: 3,
-    };
+    let plan = Plan::of_steps(namespaces, steps);
     let kinds = keelbox_namespaces::NamespaceSet::NONE;
     start(Start {
         plan: &plan,

@@ -25,6 +25,7 @@ use super::record::{Barrier, Phase, Record};
 use super::root::{Place, Root};
 use super::{barrier, group, remove};
 use crate::built::Built;
+use crate::bundle::Content;
 use crate::control_group::cannot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::{Exec, Held, Inside, Site};
@@ -122,7 +123,7 @@ impl Making<'_> {
 
     /// The whole configuration, since later changes of the bundle must not matter.
     fn write_config(&self) -> Result<()> {
-        crate::bundle::write(self.built, &self.place.file("."))?;
+        crate::bundle::write(self.built, &self.place.file("."), Content::WithoutFilter)?;
         let file = self.place.file("config.json");
         let closed = fs::set_permissions(file, Permissions::from_mode(0o600));
         closed.map_err(|error| {
@@ -171,7 +172,7 @@ impl Making<'_> {
         let spec = &self.built.spec;
         let streams = crate::start::Streams::open(stdio, &spec.descriptors)?;
         let listener = barrier::make(self.place)?;
-        let slots = streams.theirs.len() + plan.namespaces.joins().len() + 1;
+        let slots = streams.theirs.len() + plan.opened() + 1;
         if let Some(record) = &mut self.record {
             record.barrier = Some(Barrier::of(plan, behind, slots));
         }

@@ -279,14 +279,7 @@ mod tests {
         ];
         let namespaces =
             keelbox_namespaces::Selection::new(&keelbox_namespaces::Caller::new(0, 0)).plan(Slot(0)).unwrap();
-        let plan = Plan {
-            namespaces,
-            limits: keelbox_cgroups::Limits::new(),
-            grouped: false,
-            steps,
-            devices: Vec::new(),
-            reserve: 3,
-        };
+        let plan = Plan::of_steps(namespaces, steps);
         let barrier = Barrier::of(&plan, 2, 5);
         for (step, errno) in [(2, Errno::EPERM), (3, Errno::ENOENT), (3, Errno::EACCES), (3, Errno(12))] {
             let failure = Failure { step, errno };

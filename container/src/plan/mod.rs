@@ -6,17 +6,21 @@ mod program;
 mod run;
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 
 use keelbox_cgroups::Limits;
 use keelbox_launch::{Failure, OwnedStep, Slot, Step};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id_mapped::{self, IdMapped};
 use crate::net::Device;
 
 pub(crate) use attributes::{Common, affinity, attributes};
-pub(crate) use namespaces::{kind as namespace_kind, oci_kind, refused as namespaces_refused};
+pub(crate) use namespaces::{
+    kind as namespace_kind, mapped, namespaces, oci_kind, refused as namespaces_refused,
+};
 pub(crate) use program::{Filter, Program, execution, first_steps, last_steps, set_variable, terminal_steps};
-pub(crate) use run::{Streams, root_plan, run, run_with};
+pub(crate) use run::{Streams, refused as mounts_refused, root_plan, run, run_with, source};
 
 /// A container as the list of what is asked of the kernel, in order.
 ///
@@ -30,6 +34,8 @@ pub(crate) use run::{Streams, root_plan, run, run_with};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub(crate) namespaces: keelbox_namespaces::Plan,
+    /// Binds whose trees this program takes, for the slots behind those of what is joined.
+    pub(crate) id_mapped: Vec<IdMapped>,
     pub(crate) limits: Limits,
     pub(crate) grouped: bool,
     pub(crate) steps: Vec<OwnedStep>,
@@ -40,6 +46,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Steps that run no program.
+    pub(crate) fn of_steps(namespaces: keelbox_namespaces::Plan, steps: Vec<OwnedStep>) -> Self {
+        Self { namespaces, id_mapped: Vec::new(), limits: Limits::new(), grouped: false, steps, devices: Vec::new(), reserve: 3 }
+    }
+
     /// The steps, each naming one thing the kernel is asked to do.
     #[must_use]
     pub fn steps(&self) -> &[OwnedStep] {
@@ -63,6 +74,9 @@ impl Plan {
             [] => "clone the stage into the caller's namespaces\n".to_owned(),
             kinds => format!("clone the stage into new namespaces: {}\n", kinds.join(", ")),
         };
+        for bind in &self.id_mapped {
+            text.push_str(&format!("{} for {}\n", bind.step, bind.target.display()));
+        }
         if !self.limits.is_empty() || self.grouped {
             text.push_str("in a control group of its own\n");
         }
@@ -77,6 +91,18 @@ impl Plan {
         let of_a_run = |step: &OwnedStep| matches!(step, Step::Descriptor { .. } | Step::Signals {});
         let barrier = self.steps.iter().position(of_a_run).unwrap_or(self.steps.len());
         self.steps.split_at(barrier)
+    }
+
+    /// Opens what is joined and takes the trees whose ids are mapped, in the order of their slots.
+    pub(crate) fn open(&self) -> Result<Vec<OwnedFd>> {
+        let mut opened = self.namespaces.open().map_err(namespaces_refused)?;
+        opened.extend(id_mapped::open(&self.id_mapped)?);
+        Ok(opened)
+    }
+
+    /// How many descriptors [`open`](Self::open) gives.
+    pub(crate) fn opened(&self) -> usize {
+        self.namespaces.joins().len() + self.id_mapped.len()
     }
 }
 

@@ -8,6 +8,7 @@ use oci_spec::runtime as oci;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
+use crate::id_mapped::Maps;
 
 /// The plan for the namespaces of `spec`, whose joins go into the slots from `first` on.
 pub(crate) fn namespaces(spec: &oci::Spec, host: &Host, first: Slot) -> Result<keelbox_namespaces::Plan> {
@@ -75,17 +76,57 @@ fn time_offsets(named: &std::collections::HashMap<String, oci::LinuxTimeOffset>)
 
 /// The maps of the specification; without any, the caller's own ids appear as those of the program.
 fn id_maps(linux: &oci::Linux, host: &Host) -> Result<IdMaps> {
-    let map = |mappings: &Option<Vec<oci::LinuxIdMapping>>| -> Result<Vec<Range>> {
+    match pair(linux.uid_mappings(), linux.gid_mappings())? {
+        Some(maps) => Ok(maps),
+        None => own_maps(&host.caller),
+    }
+}
+
+type Mappings = Option<Vec<oci::LinuxIdMapping>>;
+
+/// Two lists of mappings as maps, unless both are empty.
+fn pair(users: &Mappings, groups: &Mappings) -> Result<Option<IdMaps>> {
+    let map = |mappings: &Mappings| -> Result<Vec<Range>> {
         let mappings = mappings.iter().flatten();
         mappings
             .map(|mapping| Range::new(mapping.container_id(), mapping.host_id(), mapping.size()).map_err(refused))
             .collect()
     };
-    let (users, groups) = (map(linux.uid_mappings())?, map(linux.gid_mappings())?);
+    let (users, groups) = (map(users)?, map(groups)?);
     if users.is_empty() && groups.is_empty() {
-        return own_maps(&host.caller);
+        return Ok(None);
     }
-    Ok(IdMaps::new(IdMap::new(users).map_err(refused)?, IdMap::new(groups).map_err(refused)?))
+    Ok(Some(IdMaps::new(IdMap::new(users).map_err(refused)?, IdMap::new(groups).map_err(refused)?)))
+}
+
+/// What the ids of `mount` are mapped by: maps of its own, or else those of the container's user namespace, if it asks for that.
+pub(crate) fn mapped(mount: &oci::Mount, asked: bool, spec: &oci::Spec, host: &Host) -> Result<Option<Maps>> {
+    let new = |maps: IdMaps| {
+        let method = MapMethod::choose(&maps, &host.caller, Helpers::find()).map_err(refused)?;
+        Ok(Some(Maps::New(maps, method)))
+    };
+    let invalid = |why: &str| {
+        let target = mount.destination().display();
+        Err(Error::new(ErrorKind::Invalid, format!("cannot map the ids of the mount on {target}: {why}")))
+    };
+    let empty = |mappings: &Mappings| mappings.as_ref().is_none_or(Vec::is_empty);
+    if empty(mount.uid_mappings()) != empty(mount.gid_mappings()) {
+        return invalid("uidMappings and gidMappings belong together");
+    }
+    if let Some(maps) = pair(mount.uid_mappings(), mount.gid_mappings())? {
+        return new(maps);
+    }
+    if !asked {
+        return Ok(None);
+    }
+    let empty = oci::Linux::default();
+    let linux = spec.linux().as_ref().unwrap_or(&empty);
+    let user = linux.namespaces().iter().flatten().find(|namespace| kind(namespace.typ()) == Kind::User);
+    match user.map(oci::LinuxNamespace::path) {
+        Some(Some(path)) => Ok(Some(Maps::Of(path.clone()))),
+        Some(None) => new(id_maps(linux, host)?),
+        None => invalid("neither the mount nor a user namespace has mappings"),
+    }
 }
 
 /// All ids of a privileged caller as they are; the only one of an ordinary caller as root.

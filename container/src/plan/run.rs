@@ -15,7 +15,9 @@ use crate::built::Built;
 use crate::changes::Kept;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hooks;
+use crate::id_mapped::IdMapped;
 use crate::labels::Labels;
+use crate::mount_label;
 use crate::profile::Profile;
 use crate::spec::{self, Spec};
 use crate::stdio::Stdio;
@@ -77,7 +79,7 @@ pub(crate) fn run_with(
     let namespaces = super::namespaces::namespaces(&spec.oci, host, first)?;
     let filled = streams.count() + namespaces.joins().len();
     *allocator = SlotAllocator::new(Slot(filled as u16));
-    let root = root_plan(spec, kept)?;
+    let (root, id_mapped) = root_plan(built, kept, allocator)?;
     let root = assemble(&root, allocator).map_err(refused)?;
     let labels =
         if built.labels.is_empty() { None } else { Some((&built.labels, allocator.allocate().map_err(refused)?)) };
@@ -113,17 +115,20 @@ pub(crate) fn run_with(
     steps.extend(root.finish);
     steps.extend(last_steps(&program, host)?);
     let (limits, grouped, reserve) = (spec.limits.clone(), spec.grouped, streams.reserve());
-    Ok(Plan { namespaces, limits, grouped, steps, devices, reserve })
+    Ok(Plan { namespaces, id_mapped, limits, grouped, steps, devices, reserve })
 }
 
-fn refused(error: keelbox_mounts::Error) -> Error {
+pub(crate) fn refused(error: keelbox_mounts::Error) -> Error {
+    Error::from_part(refused_kind(&error), "cannot plan the root file system", error)
+}
+
+fn refused_kind(error: &keelbox_mounts::Error) -> ErrorKind {
     use keelbox_mounts::ErrorKind as Kind;
-    let kind = match error.kind() {
+    match error.kind() {
         Kind::NotFound => ErrorKind::NotFound,
         Kind::Unsupported => ErrorKind::Unsupported,
         _ => ErrorKind::Invalid,
-    };
-    Error::from_part(kind, "cannot plan the root file system", error)
+    }
 }
 
 /// The image's working directory is made if it is missing; one that the caller named must be there.
@@ -161,8 +166,14 @@ fn kernel_parameters(spec: &Spec, allocator: &mut SlotAllocator) -> Result<Vec<O
     Ok(steps)
 }
 
-/// The root file system that `spec` describes.
-pub(crate) fn root_plan(spec: &Spec, kept: Option<&Kept>) -> Result<RootPlan> {
+/// The root file system of `built`, and the binds of it that this program takes itself, for the next slots.
+pub(crate) fn root_plan(
+    built: &Built,
+    kept: Option<&Kept>,
+    slots: &mut SlotAllocator,
+) -> Result<(RootPlan, Vec<IdMapped>)> {
+    let spec = &built.spec;
+    let mut id_mapped = Vec::new();
     let linux = spec.oci.linux().as_ref().unwrap_or(&crate::blank::LINUX);
     let mut root = RootPlan::new(source(spec, kept)?);
     if let Some(defaults) = spec.profile.surroundings() {
@@ -183,7 +194,9 @@ pub(crate) fn root_plan(spec: &Spec, kept: Option<&Kept>) -> Result<RootPlan> {
     }
     root = root.cgroups(spec.cgroups.iter().cloned());
     for mount in spec.oci.mounts().iter().flatten() {
-        root = root.mount(container_mount(spec, mount)?);
+        let (planned, taken) = container_mount(built, mount, slots)?;
+        root = root.mount(planned);
+        id_mapped.extend(taken);
     }
     for device in linux.devices().iter().flatten() {
         root = root.device(container_device(device)?);
@@ -204,10 +217,12 @@ pub(crate) fn root_plan(spec: &Spec, kept: Option<&Kept>) -> Result<RootPlan> {
         let (kind, reach) = propagation(word)?;
         root = root.propagation(kind, reach);
     }
-    Ok(root.pivot(Pivot::Pivot))
+    // In a user namespace the layers' owners are not the host's.
+    let (mode, user, group) = if spec.has(Kind::User) { (spec.top.0, 0, 0) } else { spec.top };
+    Ok((root.top(mode, user, group).pivot(Pivot::Pivot), id_mapped))
 }
 
-fn source(spec: &Spec, kept: Option<&Kept>) -> Result<RootSource> {
+pub(crate) fn source(spec: &Spec, kept: Option<&Kept>) -> Result<RootSource> {
     let layers = match &spec.root {
         spec::RootSource::Directory(directory) if kept.is_none() => {
             return Ok(RootSource::Directory(directory.clone()));
@@ -231,20 +246,31 @@ fn maps_terminal_group(linux: &oci::Linux) -> bool {
         || maps.any(|map| (map.container_id()..map.container_id().saturating_add(map.size())).contains(&5))
 }
 
-fn container_mount(spec: &Spec, mount: &oci::Mount) -> Result<Mount> {
+fn container_mount(
+    built: &Built,
+    mount: &oci::Mount,
+    slots: &mut SlotAllocator,
+) -> Result<(Mount, Option<IdMapped>)> {
+    let spec = &built.spec;
     let options: &[String] = mount.options().as_deref().unwrap_or_default();
-    if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-        let target = mount.destination().display();
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("cannot mount {target}: mounts with id maps of their own are not supported yet"),
-        ));
-    }
     let (kind, source) = (mount.typ().as_deref(), mount.source().as_deref());
-    let planned = Mount::oci(mount.destination(), kind, source, options).map_err(refused)?;
-    let file =
-        planned.options().is_bind() && source.is_some_and(|source| spec.file_sources.iter().any(|file| file == source));
-    Ok(if file { planned.missing(Entry::File) } else { planned })
+    let label = spec.oci.linux().as_ref().and_then(|linux| mount_label::option(linux, kind, options));
+    let options: Vec<&str> = options.iter().chain(&label).map(String::as_str).collect();
+    let mut planned = Mount::oci(mount.destination(), kind, source, &options).map_err(|error| {
+        Error::from_part(refused_kind(&error), format!("cannot mount {}", mount.destination().display()), error)
+    })?;
+    if planned.options().is_bind() && source.is_some_and(|source| spec.file_sources.iter().any(|file| file == source)) {
+        planned = planned.missing(Entry::File);
+    }
+    let asked = planned.options().is_idmapped();
+    let Some(maps) = super::mapped(mount, asked, &spec.oci, &built.host)? else { return Ok((planned, None)) };
+    if !asked {
+        planned = planned.idmap(Slot(0), Reach::Mount);
+    }
+    let step = planned.take(Slot(0), Slot(1)).map_err(refused)?;
+    let target = planned.target().as_path().to_owned();
+    let planned = planned.taken(slots.allocate().map_err(refused)?);
+    Ok((planned, Some(IdMapped { step, target, maps })))
 }
 
 fn container_device(device: &oci::LinuxDevice) -> Result<Device> {
