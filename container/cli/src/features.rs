@@ -29,7 +29,7 @@ fn document() -> Features {
         .apparmor(Present)
         .selinux(Present)
         .intel_rdt(Present, Present, Present)
-        .idmap_mounts(Absent)
+        .idmap_mounts(Present)
         .net_devices(Present);
     Features::recognised()
         .linux(linux)

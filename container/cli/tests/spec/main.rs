@@ -7,9 +7,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod devices;
 mod groups;
 mod hooks;
 mod life;
+mod mountinfo;
+mod mounts;
 mod network;
 mod process;
 mod rdt;
