@@ -43,7 +43,8 @@ pub(crate) fn read(path: &Path) -> Result<Container> {
 
 /// Relative sources of binds start from the bundle.
 fn absolute_sources(oci: &mut oci::Spec, place: &Path) {
-    let bind = |mount: &oci::Mount| mount.options().iter().flatten().any(|option| option == "bind" || option == "rbind");
+    let bind =
+        |mount: &oci::Mount| mount.options().iter().flatten().any(|option| option == "bind" || option == "rbind");
     for mount in oci.mounts_mut().iter_mut().flatten().filter(|mount| bind(mount)) {
         if let Some(source) = mount.source().clone().filter(|source| source.is_relative()) {
             let source = place.join(source);
@@ -149,7 +150,11 @@ fn surroundings(built: &Built, oci: &mut oci::Spec) -> Result<()> {
     if let Some(linux) = oci.linux_mut() {
         let with = |usual: &[&str], own: [&[String]; 2]| {
             let mut paths: Vec<String> = usual.iter().map(|path| (*path).to_owned()).collect();
-            own.concat().into_iter().for_each(|path| if !paths.contains(&path) { paths.push(path) });
+            own.concat().into_iter().for_each(|path| {
+                if !paths.contains(&path) {
+                    paths.push(path)
+                }
+            });
             Some(paths)
         };
         let masked = linux.masked_paths().clone().unwrap_or_default();

@@ -61,8 +61,9 @@ impl IdMapped {
             let error = Error::os(attempt, failure.errno);
             match failure.errno {
                 Errno::ENOENT | Errno::ENOTDIR => step_error(steps, failure),
-                Errno::EPERM => error
-                    .with_hint("only who has CAP_SYS_ADMIN where the file system was mounted may map its ids"),
+                Errno::EPERM => {
+                    error.with_hint("only who has CAP_SYS_ADMIN where the file system was mounted may map its ids")
+                }
                 Errno::EINVAL => error
                     .with_kind(ErrorKind::Unsupported)
                     .with_hint("this file system cannot map ids, or its ids are mapped already"),

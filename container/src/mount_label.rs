@@ -54,7 +54,8 @@ mod tests {
         let labelled = Some("context=\"system_u:object_r:container_file_t:s0:c1,c2\"".to_owned());
         assert_eq!(told(&linux, "tmpfs", &["nosuid"]), labelled);
         assert_eq!(told(&linux, "devpts", &["newinstance"]), labelled);
-        for (kind, options) in [("proc", &[][..]), ("bind", &["rbind"]), ("none", &["remount", "ro"]), ("mqueue", &[])] {
+        for (kind, options) in [("proc", &[][..]), ("bind", &["rbind"]), ("none", &["remount", "ro"]), ("mqueue", &[])]
+        {
             assert_eq!(told(&linux, kind, options), None, "{kind}");
         }
         assert_eq!(told(&linux, "tmpfs", &["context=other"]), None);

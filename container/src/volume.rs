@@ -74,7 +74,9 @@ impl Volumes {
         let data = self.data(name);
         match data.is_dir() {
             true => Ok(data),
-            false => Err(Error::new(ErrorKind::NotFound, format!("there is no volume {name} in {}", self.place.display()))),
+            false => {
+                Err(Error::new(ErrorKind::NotFound, format!("there is no volume {name} in {}", self.place.display())))
+            }
         }
     }
 
@@ -215,7 +217,9 @@ fn copy(built: &Built, volume: &Path, target: &Path) -> Result<()> {
     let exit = sys::wait(&pidfd).map_err(|errno| Error::os("cannot wait for the copy to end", errno))?;
     match exit.code {
         Some(0) => Ok(()),
-        _ => Err(Error::new(ErrorKind::Other, format!("cannot fill the volume for {}: it was killed", target.display()))),
+        _ => {
+            Err(Error::new(ErrorKind::Other, format!("cannot fill the volume for {}: it was killed", target.display())))
+        }
     }
 }
 

@@ -189,7 +189,10 @@ impl Mount {
         let mut mount = self.clone().idmap(idmap, self.options.idmap.unwrap_or_default());
         mount.taken = Slot::NONE;
         let mut step = mount.prepare(&mut SlotAllocator::new(out))?.map(|(step, _)| step).ok_or_else(|| {
-            Error::new(ErrorKind::Conflict, format!("cannot map the ids of the mount on {}: it is no bind", self.target))
+            Error::new(
+                ErrorKind::Conflict,
+                format!("cannot map the ids of the mount on {}: it is no bind", self.target),
+            )
         })?;
         if let OwnedStep::Tree { propagation, .. } = &mut step
             && self.options.propagation.is_empty()
@@ -524,7 +527,10 @@ mod tests {
         let mount = Mount::oci("/x", None, Some("/s".as_ref()), &options).expect("it is a mount");
         let step = mount.take(Slot(0), Slot(1)).expect("it is a bind");
         assert_eq!(step.to_string(), "copy the mount tree at /s (slave, ids mapped)");
-        assert!(matches!(step, OwnedStep::Tree { idmap: Slot(0), out: Slot(1), attributes_recursive: AT_RECURSIVE, .. }));
+        assert!(matches!(
+            step,
+            OwnedStep::Tree { idmap: Slot(0), out: Slot(1), attributes_recursive: AT_RECURSIVE, .. }
+        ));
         let mount = mount.taken(Slot(7));
         let mut steps = Vec::new();
         mount.place(mount.taken_tree(), &mut steps);

@@ -209,8 +209,9 @@ mod tests {
     #[test]
     fn data_keeps_its_order_and_words_never_become_data() {
         let data = ["mode=755", "size=64k", "newinstance", "gid=5", "x", "nr_inodes=2"];
-        let words: Vec<&str> =
-            MountOptions::known().filter(|word| !["bind", "idmap", "copyup"].iter().any(|end| word.ends_with(end))).collect();
+        let words: Vec<&str> = MountOptions::known()
+            .filter(|word| !["bind", "idmap", "copyup"].iter().any(|end| word.ends_with(end)))
+            .collect();
         let mut number = numbers(0x1234_5678_9abc_def1);
         for _round in 0..2000 {
             let mut options = Vec::new();

@@ -111,8 +111,7 @@ fn a_namespace_for_maps_has_them_and_no_process() -> Result {
     assert_eq!(namespace.kind(), Kind::User);
     let descriptor = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&namespace));
     let file = format!("/proc/{}/fd/{descriptor}", std::process::id());
-    let output =
-        Command::new("nsenter").arg(format!("--user={file}")).args(["cat", "/proc/self/uid_map"]).output()?;
+    let output = Command::new("nsenter").arg(format!("--user={file}")).args(["cat", "/proc/self/uid_map"]).output()?;
     let text = String::from_utf8(output.stdout)?;
     assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["0", "100000", "1000"], "{:?}", output.stderr);
     drop(namespace);

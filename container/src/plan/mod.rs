@@ -16,9 +16,7 @@ use crate::id_mapped::{self, IdMapped};
 use crate::net::Device;
 
 pub(crate) use attributes::{Common, affinity, attributes};
-pub(crate) use namespaces::{
-    kind as namespace_kind, mapped, namespaces, oci_kind, refused as namespaces_refused,
-};
+pub(crate) use namespaces::{kind as namespace_kind, mapped, namespaces, oci_kind, refused as namespaces_refused};
 pub(crate) use program::{Filter, Program, execution, first_steps, last_steps, set_variable, terminal_steps};
 pub(crate) use run::{Streams, refused as mounts_refused, root_plan, run, run_with, source};
 
@@ -48,7 +46,15 @@ pub struct Plan {
 impl Plan {
     /// Steps that run no program.
     pub(crate) fn of_steps(namespaces: keelbox_namespaces::Plan, steps: Vec<OwnedStep>) -> Self {
-        Self { namespaces, id_mapped: Vec::new(), limits: Limits::new(), grouped: false, steps, devices: Vec::new(), reserve: 3 }
+        Self {
+            namespaces,
+            id_mapped: Vec::new(),
+            limits: Limits::new(),
+            grouped: false,
+            steps,
+            devices: Vec::new(),
+            reserve: 3,
+        }
     }
 
     /// The steps, each naming one thing the kernel is asked to do.

@@ -246,11 +246,7 @@ fn maps_terminal_group(linux: &oci::Linux) -> bool {
         || maps.any(|map| (map.container_id()..map.container_id().saturating_add(map.size())).contains(&5))
 }
 
-fn container_mount(
-    built: &Built,
-    mount: &oci::Mount,
-    slots: &mut SlotAllocator,
-) -> Result<(Mount, Option<IdMapped>)> {
+fn container_mount(built: &Built, mount: &oci::Mount, slots: &mut SlotAllocator) -> Result<(Mount, Option<IdMapped>)> {
     let spec = &built.spec;
     let options: &[String] = mount.options().as_deref().unwrap_or_default();
     let (kind, source) = (mount.typ().as_deref(), mount.source().as_deref());

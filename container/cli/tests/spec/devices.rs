@@ -79,7 +79,8 @@ fn rs_056_a_device_outside_dev_is_made_after_all_mounts() -> testkit::Result {
     if let Some(mounts) = config["mounts"].as_array_mut() {
         mounts.push(json!({ "destination": "/late", "type": "tmpfs", "source": "tmpfs" }));
     }
-    config["linux"]["devices"] = json!([{ "path": "/late/null", "type": "c", "major": 1, "minor": 3, "fileMode": 438 }]);
+    config["linux"]["devices"] =
+        json!([{ "path": "/late/null", "type": "c", "major": 1, "minor": 3, "fileMode": 438 }]);
     assert_eq!(bench.printed(&config)?, "/late/null character special file 1:3 666 0:0\n");
     Ok(())
 }

@@ -249,7 +249,8 @@ fn rs_018_a_file_system_in_memory_begins_with_what_was_there() -> testkit::Resul
     assert_eq!(bench.printed(&config)?, "content\n/place 0:0 1770\n/place/sub/file 7:8 4750\n");
     assert_eq!(fs::read_to_string(place.join("sub/file"))?, "content\n", "what is below is left as it is");
 
-    let mut config = bench.config(&format!("{look}; touch /place/new 2>&1; ls -A /fresh; grep ' /place ' /proc/mounts"));
+    let mut config =
+        bench.config(&format!("{look}; touch /place/new 2>&1; ls -A /fresh; grep ' /place ' /proc/mounts"));
     add(&mut config, tmpfs("/place", &["ro", "tmpcopyup", "mode=0711", "size=64k"]));
     add(&mut config, tmpfs("/fresh", &["tmpcopyup"]));
     let said = bench.printed(&config)?;
@@ -456,8 +457,7 @@ fn rs_016_a_cgroup_mount_shows_every_hierarchy_from_the_containers_own_group_on(
     }
     let ran = bench.run(&config)?;
     let table = Table::of(&ran.stdout);
-    let shown: Vec<&str> =
-        table.points().into_iter().filter(|point| point.starts_with("/sys/fs/cgroup")).collect();
+    let shown: Vec<&str> = table.points().into_iter().filter(|point| point.starts_with("/sys/fs/cgroup")).collect();
     assert!(table.at("/sys/fs/cgroup").has("ro") && table.at("/sys/fs/cgroup").has("nosuid"), "{ran:?}");
     assert!(shown.iter().all(|point| table.at(point).has("ro")), "{ran:?}");
     assert!(ran.stdout.contains("Read-only file system"), "{ran:?}");
@@ -483,12 +483,12 @@ fn mounts_that_cannot_be_made_are_told_in_one_line_and_leave_nothing() -> testki
     let leaks = LeakCheck::builder().cgroups("keelbox-mounts-bad").begin();
     let table = [
         (bind(&absent, "/data", &["bind"]), "absent", "no such file or directory"),
-        (tmpfs("/plain", &[]), "/plain", "Not a directory"),
-        (tmpfs("/dangling/below", &[]), "/dangling/below", "Not a directory"),
-        (tmpfs("/loop", &[]), "/loop", "Too many levels of symbolic links"),
-        (tmpfs("/plain/below", &[]), "/plain/below", "Not a directory"),
-        (tmpfs("/t", &["size=x"]), "/t", "Invalid argument"),
-        (json!({ "destination": "/t", "type": "nofs", "source": "x" }), "nofs", "No such device"),
+        (tmpfs("/plain", &[]), "/plain", "not a directory"),
+        (tmpfs("/dangling/below", &[]), "/dangling/below", "not a directory"),
+        (tmpfs("/loop", &[]), "/loop", "oo many levels of symbolic links"),
+        (tmpfs("/plain/below", &[]), "/plain/below", "not a directory"),
+        (tmpfs("/t", &["size=x"]), "/t", "nvalid argument"),
+        (json!({ "destination": "/t", "type": "nofs", "source": "x" }), "nofs", "o such device"),
         (bind(bench.root(), "/plain", &["bind"]), "/plain", "a directory only on a directory"),
         (bind(bench.root(), "/data", &["bind", "size=1"]), "/data", "options of a file system"),
     ];

@@ -52,9 +52,7 @@ fn rs_050_the_default_file_systems_are_there_if_they_are_named() -> testkit::Res
     require!(Root, Program("busybox"));
     let bench = Bench::new("rs-050")?;
     let mut config = bench.config("cat /proc/self/mountinfo; test -e /proc/1/status && ls /sys/kernel /dev/pts/ptmx");
-    let mount = |destination: &str, kind: &str, options: &[&str]| {
-        json!({ "destination": destination, "type": kind, "source": kind, "options": options })
-    };
+    let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
     config["mounts"] = json!([
         mount("/proc", "proc", &[]),
         mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),

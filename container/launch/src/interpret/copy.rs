@@ -131,15 +131,7 @@ impl<K: Kernel> Machine<'_, K> {
     }
 
     /// Opens `name` on both sides and copies what is in it (of a directory, if that is at some `depth`), and then what it is like.
-    fn copy_opened(
-        &mut self,
-        from: i32,
-        to: i32,
-        name: &CStr,
-        reading: i32,
-        writing: i32,
-        depth: Option<u32>,
-    ) -> Done {
+    fn copy_opened(&mut self, from: i32, to: i32, name: &CStr, reading: i32, writing: i32, depth: Option<u32>) -> Done {
         let source = self.open(Call::openat(from, name, reading | O_NOFOLLOW | O_CLOEXEC, 0))?;
         let copied = self.open(Call::openat(to, name, writing | O_NOFOLLOW | O_CLOEXEC, 0o600)).and_then(|target| {
             let copied = match depth {

@@ -4,8 +4,8 @@
 //! Oldest kernel: 5.10; newer calls fall back where the kernel answers `ENOSYS`.
 
 mod channel;
-mod cover;
 mod copy;
+mod cover;
 mod credentials;
 #[allow(dead_code, reason = "the library does not tidy up, the stage does")]
 mod descriptors;
