@@ -96,33 +96,33 @@ impl<K: Kernel> Machine<'_, K> {
     /// Hides an inside path behind its like. A path that does not exist is passed over.
     pub(super) fn mask(&mut self, target: &CStr, file: Slot, directory: Slot) -> Done {
         let Some(place) = self.existing(target)? else { return Ok(()) };
-        let masked = match self.is_name(target) && self.mask_again(target) {
-            true => Ok(()),
-            false => self.mask_place(target, place, [file, directory]),
-        };
+        let masked = self.mask_place(target, place, [file, directory]);
         self.done(place);
         masked
     }
 
     fn mask_place(&mut self, target: &CStr, place: i32, slots: [Slot; 2]) -> Done {
         let kind = usize::from(self.is_directory(place)?);
-        let slot = if kind == 1 { slots[1] } else { slots[0] };
-        self.cover(kind, slot, place)?;
         let names = self.is_name(target);
+        if names && self.mask_again(target, kind) {
+            return Ok(());
+        }
+        let [file, directory] = slots;
+        self.cover(kind, if kind == 1 { directory } else { file }, place)?;
         if let Some(covered) = self.covered.get_mut(kind).filter(|_| names) {
             *covered = Covered::of(target);
         }
         Ok(())
     }
 
-    /// Hides a name of the current directory behind what hides another one there; `false` if that is not to be had.
-    fn mask_again(&mut self, target: &CStr) -> bool {
-        let covered = self.covered;
-        // A file and a directory do not go together, which the kernel says.
-        covered
-            .iter()
-            .filter_map(Covered::name)
-            .any(|source| self.call(Call::mount(Some(source), target, None, MS_BIND, None)).is_ok())
+    /// Hides a name of the current directory behind what hides another one of its kind there; `false` if that is not to be had.
+    ///
+    /// A file and a directory do not go together. The kernel would say so, but only once it has made a mount, and to take away one
+    /// that never had a place costs a grace period: milliseconds on a busy machine.
+    fn mask_again(&mut self, target: &CStr, kind: usize) -> bool {
+        let covered = self.covered.get(kind).copied().unwrap_or(Covered::NONE);
+        let Some(source) = covered.name() else { return false };
+        self.call(Call::mount(Some(source), target, None, MS_BIND, None)).is_ok()
     }
 
     /// As [`read_only`](Self::read_only), for a name of the current directory: nothing has to be found twice.
