@@ -28,57 +28,45 @@ pub(crate) fn list(context: &Context<'_>, given: Given) -> Outcome {
     if quiet {
         return print(&handles.iter().map(|handle| format!("{}\n", handle.id())).collect::<String>());
     }
-    let mut rows = Vec::new();
+    if format == Format::Table {
+        return print(&table(handles.iter().map(cells)));
+    }
+    let mut values = Vec::new();
     for handle in &handles {
         match handle.state() {
-            Ok(state) => rows.push(Row { state, created: created(handle) }),
+            Ok(state) => values.push(value(&state, created(handle))?),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
     }
-    match format {
-        Format::Json => {
-            let values = rows.iter().map(Row::json).collect::<Result<Vec<_>, _>>()?;
-            print(&format!("{}\n", Value::from(values)))
-        }
-        Format::Table => print(&table(&rows)),
-    }
+    print(&format!("{}\n", Value::from(values)))
 }
 
 /// The state of one container, and when it was created.
 pub(crate) fn json(handle: &Handle) -> Result<Value, Failure> {
-    Row { state: handle.state()?, created: created(handle) }.json()
+    value(&handle.state()?, created(handle))
 }
 
-#[derive(Debug)]
-struct Row {
-    state: State,
-    created: String,
+/// The state of the specification, and when it was created.
+fn value(state: &State, created: String) -> Result<Value, Failure> {
+    let cannot = |error: &dyn std::error::Error| {
+        Failure::new(format!("cannot tell the state of container {}: {error}", state.id))
+    };
+    let text = state.to_json().map_err(|error| cannot(&error))?;
+    let mut value: Value = serde_json::from_str(&text).map_err(|error| cannot(&error))?;
+    value["created"] = created.into();
+    Ok(value)
 }
 
-impl Row {
-    /// The state of the specification, and when it was created.
-    fn json(&self) -> Result<Value, Failure> {
-        let cannot = |error: &dyn std::error::Error| {
-            Failure::new(format!("cannot tell the state of container {}: {error}", self.state.id))
-        };
-        let text = self.state.to_json().map_err(|error| cannot(&error))?;
-        let mut value: Value = serde_json::from_str(&text).map_err(|error| cannot(&error))?;
-        value["created"] = self.created.clone().into();
-        Ok(value)
-    }
-
-    fn cells(&self) -> [String; 5] {
-        let state = &self.state;
-        let pid = state.pid.unwrap_or(0).to_string();
-        let bundle = state.bundle.display().to_string();
-        [state.id.to_string(), pid, state.status.to_string(), bundle, self.created.clone()]
-    }
+/// A row of the table, for which no configuration needs to be read.
+fn cells(handle: &Handle) -> [String; 5] {
+    let (pid, status) = (handle.pid().unwrap_or(0).to_string(), handle.status().to_string());
+    [handle.id().to_owned(), pid, status, handle.bundle().display().to_string(), created(handle)]
 }
 
-fn table(rows: &[Row]) -> String {
+fn table(rows: impl Iterator<Item = [String; 5]>) -> String {
     let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED"].map(str::to_owned);
-    let lines: Vec<[String; 5]> = std::iter::once(head).chain(rows.iter().map(Row::cells)).collect();
+    let lines: Vec<[String; 5]> = std::iter::once(head).chain(rows).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; 5] = std::array::from_fn(width);
     let mut text = String::new();

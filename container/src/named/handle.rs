@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
@@ -123,6 +124,13 @@ impl Handle {
     #[must_use]
     pub fn created(&self) -> Option<SystemTime> {
         self.place.read().ok().flatten().map(|record| record.created())
+    }
+
+    /// The bundle that it was read from; without one, or if it was deleted, the directory of its state.
+    #[must_use]
+    pub fn bundle(&self) -> PathBuf {
+        let record = self.place.read().ok().flatten();
+        record.and_then(|record| record.bundle).unwrap_or_else(|| self.place.path())
     }
 
     /// The state as the OCI runtime specification has it (runtime.md#state), with the annotations of the configuration.

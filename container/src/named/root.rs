@@ -233,10 +233,10 @@ impl Place {
         let file = openat(&self.directory, UNFINISHED, flags, Mode::S_IRUSR | Mode::S_IWUSR);
         let mut file = File::from(file.map_err(|errno| cannot(errno.into()))?);
         file.set_permissions(Permissions::from_mode(0o600)).map_err(cannot)?;
-        file.write_all(&text).and_then(|()| file.sync_all()).map_err(cannot)?;
+        file.write_all(&text).map_err(cannot)?;
+        // Not synchronised with a disk: no container outlives the machine, and what a crash leaves of a file is passed over.
         let renamed = renameat(&self.directory, UNFINISHED, &self.directory, STATE);
-        renamed.map_err(|errno| cannot(errno.into()))?;
-        nix::unistd::fsync(&self.directory).map_err(|errno| cannot(errno.into()))
+        renamed.map_err(|errno| cannot(errno.into()))
     }
 
     /// Removes the directory with all that is in it. The caller holds the lock.
