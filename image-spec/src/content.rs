@@ -10,7 +10,7 @@ use crate::store::{Store, unique};
 use crate::{Digest, Error, ErrorKind, Result, files};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, openat, renameat};
-use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmod, fchmodat, fstat, mkdirat};
 use nix::unistd::{ftruncate, syncfs};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -243,9 +243,12 @@ fn path(digest: &Digest) -> String {
 
 pub(crate) fn make(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     match mkdirat(parent, name, Mode::S_IRWXU) {
-        Ok(()) | Err(Errno::EEXIST) => files::open_directory(parent, name.as_bytes()),
-        Err(errno) => Err(errno),
+        // The mask may have taken away what we need ourselves.
+        Ok(()) => fchmodat(parent, name, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?,
+        Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(errno),
     }
+    files::open_directory(parent, name.as_bytes())
 }
 
 /// Writes a small file by way of a temporary name in the same directory, so that readers see the old or the new one.

@@ -13,9 +13,10 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, open, openat, renameat};
 use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
 use nix::unistd::geteuid;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,7 +69,8 @@ impl Store {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let failed = || format!("cannot open the store {}", path.display());
-        std::fs::create_dir_all(path).attempt(failed)?;
+        // Nobody else's from the first moment on, whatever the mask.
+        DirBuilder::new().recursive(true).mode(0o700).create(path).attempt(failed)?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = open(path, flags, Mode::empty()).attempt(failed)?;
         let stat = fstat(&root).attempt(failed)?;
@@ -77,7 +79,7 @@ impl Store {
         }
         refuse_foreign(&root, path)?;
         // Layers contain set-uid programs and devices, which are nobody else's to reach.
-        if stat.st_mode & 0o077 != 0 {
+        if stat.st_mode & 0o777 != 0o700 {
             fchmod(&root, Mode::S_IRWXU).attempt(failed)?;
         }
         let directory = |name: &str| -> Result<OwnedFd> { crate::content::make(&root, name).attempt(failed) };
