@@ -44,8 +44,8 @@ impl RootPlan {
 
 /// Where a file system in memory is attached while the old root is still there: on a directory that every host has and from
 /// which nothing more is taken then. Not on `/`, for what covers the old root would be left in its place (`umount2(2)` takes
-/// the topmost mount).
-const MEMORY_PLACE: &str = "/proc";
+/// the topmost mount), and not on all of `/proc`, by which descriptors are named on kernels without `mount_setattr(2)`.
+const MEMORY_PLACE: &str = "/proc/fs";
 
 /// A plan being put together.
 pub(super) struct Assembly<'a> {

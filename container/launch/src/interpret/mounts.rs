@@ -69,7 +69,13 @@ impl<K: Kernel> Machine<'_, K> {
         self.done(target);
         attached?;
         let mut path = [0; DESCRIPTOR_PATH];
-        self.catch_up(tree, descriptor, descriptor_path(descriptor, &mut path))
+        self.catch_up(tree, descriptor, descriptor_path(descriptor, &mut path))?;
+        if self.control >= 0 && descriptor != self.root {
+            // Containers have more binds than a process may have descriptors.
+            self.call(Call::close(target))?;
+            self.give_up(tree)?;
+        }
+        Ok(())
     }
 
     pub(super) fn move_to(&mut self, tree: i32, target: i32) -> Done {
