@@ -139,8 +139,8 @@ impl LeakCheck {
 /// A line of text for each name under which the two pictures differ.
 fn compare(before: &Facts, after: &Facts) -> BTreeMap<String, String> {
     let gone = before.iter().filter(|(name, _)| {
-        // Others may take away what was theirs: a cgroup or a thread that is gone is nothing left behind.
-        let theirs = name.starts_with("cgroup: ") || name.starts_with("thread: ");
+        // Others may take away what was theirs: a cgroup, a whole hierarchy or a thread that is gone is nothing left behind.
+        let theirs = ["cgroup: ", "member of cgroup: ", "thread: "].iter().any(|kind| name.starts_with(kind));
         !theirs && !after.contains_key(*name)
     });
     let gone = gone.map(|(name, value)| (name.clone(), format!("- {name} {value}")));

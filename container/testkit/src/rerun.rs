@@ -47,6 +47,9 @@ macro_rules! alone {
 /// Runs the test in a process of its own that has a mount namespace of its own, from which nothing comes back to the machine, and
 /// returns from the test in the first process. Needs root and `unshare(1)`.
 ///
+/// The files are the machine's all the same. Never bind what is not the test's own below a temporary directory: when the test fails,
+/// the directory is cleared up, and that goes through the bind.
+///
 /// ```
 /// fn a_test() {
 ///     keelbox_testkit::require!(Root, MountNamespace, Program("unshare"));

@@ -39,12 +39,19 @@ fn groups(directory: &Path, prefix: &str, facts: &mut Facts) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             let path = entry.path();
-            if entry.file_name().to_string_lossy().starts_with(prefix) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(prefix) && !is_of_another(&name) {
                 facts.insert(format!("cgroup: {}", path.display()), String::new());
             }
             groups(&path, prefix, facts);
         }
     }
+}
+
+/// Whether a group is named after another process that lives, as `keelbox-7-4242.000001733899` is: that one takes it away itself.
+fn is_of_another(name: &str) -> bool {
+    let owner = name.rsplit_once('-').and_then(|(_, owner)| owner.split_once('.')?.0.parse::<u32>().ok());
+    owner.is_some_and(|owner| owner != std::process::id() && Path::new("/proc").join(owner.to_string()).exists())
 }
 
 /// `directory` itself and each file below it, without following symbolic links.
