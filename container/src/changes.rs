@@ -27,7 +27,10 @@ impl Kept {
         fs::create_dir_all(&place).map_err(cannot)?;
         let directory = tempfile::Builder::new().prefix("run-").tempdir_in(&place).map_err(cannot)?;
         for name in ["upper", "work"] {
-            fs::create_dir(directory.path().join(name)).map_err(cannot)?;
+            let made = directory.path().join(name);
+            fs::create_dir(&made).map_err(cannot)?;
+            // It is what the container's root looks like, and the caller's mask is nothing to it.
+            fs::set_permissions(&made, fs::Permissions::from_mode(0o755)).map_err(cannot)?;
         }
         let (upper, (mode, user, group)) = (directory.path().join("upper"), spec.top);
         if nix::unistd::geteuid().is_root() && (user, group) != (0, 0) {

@@ -40,12 +40,17 @@ fn apply(text: &str, passwd: &[u8], group: &[u8], process: &mut oci::Process) ->
     };
     let user: User = text.parse().map_err(unknown)?;
     let found = user.resolve(passwd, group).map_err(unknown)?;
-    let (umask, mut groups) = (process.user().umask(), process.user().additional_gids().clone().unwrap_or_default());
-    groups.retain(|group| !found.additional_gids.contains(group));
-    let groups = [found.additional_gids, groups].concat();
+    let (umask, more) = (process.user().umask(), process.user().additional_gids().clone().unwrap_or_default());
+    // The first group stays among the further ones when a program changes to another: what a group may not, none of its members
+    // may (CVE-2023-25173).
+    let mut groups = Vec::new();
+    for group in std::iter::once(found.gid).chain(found.additional_gids).chain(more) {
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
     let mut ids = oci::User::default();
-    ids.set_uid(found.uid).set_gid(found.gid).set_umask(umask);
-    ids.set_additional_gids((!groups.is_empty()).then_some(groups));
+    ids.set_uid(found.uid).set_gid(found.gid).set_umask(umask).set_additional_gids(Some(groups));
     process.set_user(ids);
     let environment = process.env_mut().get_or_insert_with(Vec::new);
     if !environment.iter().any(|variable| variable.starts_with("HOME=")) {

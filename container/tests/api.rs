@@ -293,7 +293,7 @@ fn program_8_who_it_runs_as() -> testkit::Result {
     assert_eq!(run("user:2000")?, "1000\n2000\nbox\nC.UTF-8\n/srv\n/home/user\n");
     assert_eq!(run("4294967294")?, "4294967294\n0\nbox\nC.UTF-8\n/srv\n/\n");
     let out = small.container()?.user("user").args(["probe", "id"]).output()?;
-    assert_eq!(out.text(), "uid 1000 1000 1000\ngid 1000 1000 1000\ngroups 2000\n");
+    assert_eq!(out.text(), "uid 1000 1000 1000\ngid 1000 1000 1000\ngroups 1000 2000\n");
     Ok(())
 }
 

@@ -31,7 +31,7 @@ fn it_is_as_the_container_is_until_told_otherwise() -> testkit::Result {
     assert_eq!(out.text(), "0\n/etc\nme\n");
     assert_eq!(
         process.exec(["/probe", "id"]).user("user").output()?.text(),
-        "uid 1000 1000 1000\ngid 1000 1000 1000\ngroups 2000\n"
+        "uid 1000 1000 1000\ngid 1000 1000 1000\ngroups 1000 2000\n"
     );
     assert_eq!(run("exit 7")?.status.reason(), Reason::Exited(7));
     assert_eq!(run("kill -9 $$")?.status.reason(), Reason::Signaled(Signal::KILL), "it is not the first process");

@@ -173,7 +173,7 @@ fn it_has_the_capabilities_that_it_is_given_whoever_it_is() -> testkit::Result {
     assert_eq!(trusted.exec(["/probe", "status", "NoNewPrivs"]).no_new_privileges().output()?.text(), "1\n");
     let groups = |exec: keelbox::Exec<'_>| exec.output().map(|out| out.text().lines().last().map(str::to_owned));
     assert_eq!(groups(trusted.exec(["/probe", "id"]).additional_gids([3, 4]))?.as_deref(), Some("groups 3 4"));
-    assert_eq!(groups(trusted.exec(["/probe", "id"]).user("0").additional_gids([5]))?.as_deref(), Some("groups 5"));
+    assert_eq!(groups(trusted.exec(["/probe", "id"]).user("0").additional_gids([5]))?.as_deref(), Some("groups 0 5"));
     Ok(())
 }
 

@@ -148,6 +148,10 @@ impl Handle {
         let mut state = State::new(self.place.id().clone(), self.status(), bundle);
         if state.status != Status::Stopped {
             state.pid = self.pid().and_then(|pid| i32::try_from(pid).ok());
+            // It may have ended between one look and the other.
+            if state.pid.is_none() && state.status != Status::Creating {
+                state.status = Status::Stopped;
+            }
         }
         if let Ok(config) = self.config() {
             let annotations = config.spec().annotations().clone().unwrap_or_default();

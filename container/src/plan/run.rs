@@ -160,6 +160,10 @@ fn kernel_parameters(spec: &Spec, allocator: &mut SlotAllocator) -> Result<Vec<O
             );
             return Err(refused(why));
         }
+        // One value, one write: a second line would be a second value (the class of CVE-2022-0811).
+        if value.contains(|c: char| c.is_control() && c != '\t') {
+            return Err(refused("has a value that is not one line".into()));
+        }
         let path = text(Path::new("sys").join(key.file()));
         steps.push(Step::Write { directory, path, data: value.clone().into_bytes() });
     }
