@@ -41,7 +41,8 @@ fn not_there<T: std::fmt::Debug>(watch: &Watch, what: &str, run: keelbox::Result
     let error = watch.refused(what, run, &["cannot execute "]);
     let report = error.report();
     let reached = report.contains("exec format error");
-    assert!(!reached && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotExecutable), "{what}: {report}");
+    let kind = matches!(error.kind(), ErrorKind::ProgramNotFound | ErrorKind::NotExecutable);
+    assert!(!reached && kind, "{what}: {report}");
 }
 
 /// CVE-2024-21626 and its kind: while `execve(2)` looks for the program, for its interpreter and for that one's, the stage's own

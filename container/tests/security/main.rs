@@ -13,3 +13,8 @@ mod a1_mounts;
 mod a1_races;
 mod a1_root;
 mod a2_descriptors;
+mod a2_process;
+mod a3_kernel;
+mod a7_reliability;
+mod a8_host;
+mod denied;

@@ -24,14 +24,19 @@ impl Watch {
 
     /// As [`begin`](Self::begin), and watches these files and directories of the host as well.
     pub fn over(others: &[&Path]) -> testkit::Result<Self> {
-        let root = testkit::probe_root()?;
-        for limits in [keelbox::Limits::new(), keelbox::Limits::new().pids(16).best_effort()] {
-            Container::from_rootfs(root.path()).args(["/probe", "true"]).limits(limits).status()?;
-        }
-        drop(root);
-        let canary = HostCanary::new()?;
-        let canary = others.iter().try_fold(canary, |canary, path| canary.also(*path))?;
-        Ok(Self { canary, leaks: LeakCheck::begin() })
+        Ok(Self::warmed_by(testkit::probe_root()?.path(), others)?)
+    }
+
+    /// As [`over`](Self::over), where no other program may be started any more to make a root file system.
+    pub fn warmed_by(root: &Path, others: &[&Path]) -> Result<Self> {
+        let run = || Container::from_rootfs(root).args(["/probe", "true"]);
+        run().limits(keelbox::Limits::new()).status()?;
+        // Where there are no control groups to be had, nothing stays of them either.
+        let _limited = run().limits(keelbox::Limits::new().pids(16).best_effort()).status();
+        let canary = HostCanary::new().expect("a canary can be made");
+        let canary =
+            others.iter().try_fold(canary, |canary, path| canary.also(*path)).expect("what is watched is there");
+        Ok(Self { canary, leaks: LeakCheck::builder().settle(Duration::from_secs(10)).begin() })
     }
 
     /// The directory outside of every root that must not change: see [`HostCanary`].
