@@ -46,7 +46,8 @@ impl Small {
         fs::remove_dir_all(self.directory.path())
     }
 
-    fn of(root: &Path, config: &str) -> io::Result<Self> {
+    /// An image of what is in `root`.
+    pub fn of(root: &Path, config: &str) -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("keelbox-image-").tempdir()?;
         let layout = directory.path().join("layout");
         fs::create_dir_all(layout.join("blobs/sha256"))?;
