@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use keelbox::Stats;
-use keelbox::crates::cgroups::UNLIMITED;
+use keelbox::crates::cgroups::{IoStats, UNLIMITED};
 use serde_json::{Map, Value, json};
 
 /// One line of events.
@@ -88,20 +88,22 @@ fn memory(stats: &Stats) -> Value {
 }
 
 fn blocks(stats: &Stats) -> Value {
-    let entries = |read: fn(&keelbox::crates::cgroups::IoStats) -> [(&'static str, Option<u64>); 2]| -> Vec<Value> {
-        let of_one = |io: &keelbox::crates::cgroups::IoStats| -> Vec<Value> {
-            let (major, minor) = (io.major, io.minor);
-            let entry = |(op, value): (&str, Option<u64>)| {
-                value.map(|value| json!({ "major": major, "minor": minor, "op": op, "value": value }))
-            };
-            read(io).into_iter().filter_map(entry).collect()
-        };
-        stats.io.iter().flat_map(of_one).collect()
-    };
     json!({
-        "ioServiceBytesRecursive": entries(|io| [("Read", io.read_bytes), ("Write", io.write_bytes)]),
-        "ioServicedRecursive": entries(|io| [("Read", io.read_operations), ("Write", io.write_operations)]),
+        "ioServiceBytesRecursive": operations(&stats.io, |io| [("Read", io.read_bytes), ("Write", io.write_bytes)]),
+        "ioServicedRecursive": operations(&stats.io, |io| [("Read", io.read_operations), ("Write", io.write_operations)]),
     })
+}
+
+/// What is known of each device, an entry for each operation.
+fn operations(all: &[IoStats], read: impl Fn(&IoStats) -> [(&'static str, Option<u64>); 2]) -> Vec<Value> {
+    let of_one = |io: &IoStats| -> Vec<Value> {
+        let (major, minor) = (io.major, io.minor);
+        let entry = |(op, value): (&str, Option<u64>)| {
+            value.map(|value| json!({ "major": major, "minor": minor, "op": op, "value": value }))
+        };
+        read(io).into_iter().filter_map(entry).collect()
+    };
+    all.iter().flat_map(of_one).collect()
 }
 
 /// `0-2,5` as numbers.
