@@ -244,6 +244,17 @@ impl Group {
         freeze::is_frozen(self)
     }
 
+    /// As [`is_frozen`](Self::is_frozen), by the directories that [`directories`](Self::directories) told: for those who ask about hundreds of
+    /// groups, as nothing is opened but the files that tell. A group that is gone is not frozen.
+    ///
+    /// # Errors
+    /// If a state cannot be read.
+    pub fn is_frozen_in<P: AsRef<Path>>(directories: impl IntoIterator<Item = P>) -> Result<bool> {
+        directories
+            .into_iter()
+            .try_fold(false, |frozen, directory| Ok(frozen || freeze::is_frozen_in(directory.as_ref())?))
+    }
+
     /// Kills every process in the group and below, and returns when they are gone. The calling process is spared.
     ///
     /// `cgroup.kill` (v2, Linux 5.14) where there is one; or else they are frozen, killed and thawed until none is left.

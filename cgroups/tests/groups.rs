@@ -31,9 +31,9 @@ fn freezing_stops_a_counter() {
     shell.go();
     until("output", || now() > 0);
     for _ in 0..3 {
-        assert!(!group.is_frozen().unwrap());
+        assert!(!group.is_frozen().unwrap() && !Group::is_frozen_in(group.directories()).unwrap());
         group.freeze().unwrap();
-        assert!(group.is_frozen().unwrap());
+        assert!(group.is_frozen().unwrap() && Group::is_frozen_in(group.directories()).unwrap());
         std::thread::sleep(Duration::from_millis(20));
         let still = now();
         std::thread::sleep(Duration::from_millis(100));

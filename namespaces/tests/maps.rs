@@ -106,6 +106,8 @@ fn an_id_that_the_own_namespace_lacks_is_named() -> Result {
 fn a_namespace_for_maps_has_them_and_no_process() -> Result {
     keelbox_testkit::require!(Root, UserNamespace, Program("nsenter"));
     keelbox_testkit::alone!();
+    // The launcher and the stage's file stay as long as the program.
+    drop(Namespace::mapped(&maps("0 100000 1"), &MapMethod::Parent)?);
     let leaks = keelbox_testkit::LeakCheck::begin();
     let namespace = Namespace::mapped(&maps("0 100000 1000"), &MapMethod::Parent)?;
     assert_eq!(namespace.kind(), Kind::User);
@@ -116,7 +118,5 @@ fn a_namespace_for_maps_has_them_and_no_process() -> Result {
     assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["0", "100000", "1000"], "{:?}", output.stderr);
     drop(namespace);
     leaks.check();
-    let error = Namespace::mapped(&maps("0 0 10\n10 0 10"), &MapMethod::Parent).expect_err("an id twice");
-    assert_ne!(error.kind(), ErrorKind::Unsupported);
     Ok(())
 }

@@ -2,8 +2,12 @@
 //!
 //! Leaves out: freezing single processes. Oldest kernel: 5.2 for v2, 2.6.28 for v1.
 
+use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
 
 use super::{Group, Node, wait};
 use crate::controller::Controller;
@@ -102,4 +106,19 @@ pub(super) fn is_frozen(group: &Group) -> Result<bool> {
         Some(node) => Ok(node.directory.read("freezer.state")?.trim() == "FROZEN"),
         None => Ok(false),
     }
+}
+
+pub(super) fn is_frozen_in(directory: &Path) -> Result<bool> {
+    let read = |name: &str| match fs::read_to_string(directory.join(name)) {
+        Ok(text) => Ok(Some(text)),
+        // Of another version, or of another hierarchy, or gone.
+        Err(error) if matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ENODEV)) => {
+            Ok(None)
+        }
+        Err(error) => Err(Error::io(format!("cannot read {name} of {}", directory.display()), error)),
+    };
+    if let Some(text) = read("freezer.state")? {
+        return Ok(text.trim() == "FROZEN");
+    }
+    Ok(read("cgroup.events")?.is_some_and(|text| wait::value(&text, "frozen") == Some(1)))
 }

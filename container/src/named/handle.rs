@@ -104,7 +104,7 @@ impl Handle {
         if record.phase == Phase::Creating || !alive {
             return Status::Stopped;
         }
-        let frozen = group::find(record).ok().flatten().is_some_and(|group| group.is_frozen().unwrap_or(false));
+        let frozen = Group::is_frozen_in(&record.group).unwrap_or(false);
         match (frozen, barrier::is_held(&self.place)) {
             (true, _) => Status::Paused,
             (false, true) => Status::Created,
