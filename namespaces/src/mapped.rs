@@ -19,7 +19,7 @@ impl Namespace {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::PermissionDenied`] with a [`Refusal`] as its source where user namespaces are forbidden, or as [`write`].
+    /// [`ErrorKind::PermissionDenied`] with a [`Refusal`] as its source where user namespaces are forbidden, or as [`write()`].
     ///
     /// ```no_run
     /// use keelbox_namespaces::{IdMaps, MapMethod, Namespace, Range};

@@ -152,6 +152,8 @@ mod tests {
     /// Does something to a fresh canary and tells whether it was noticed.
     fn notices(act: impl Fn(&Path) -> io::Result<()> + std::panic::RefUnwindSafe) -> bool {
         let canary = HostCanary::new().expect("a canary can be made");
+        // The kernel's clock of files has ticks, up to 10 ms long: what changes within one has the times that it had.
+        std::thread::sleep(std::time::Duration::from_millis(20));
         act(canary.path()).expect("the change can be made");
         catch_unwind(std::panic::AssertUnwindSafe(|| canary.assert_unchanged())).is_err()
     }
