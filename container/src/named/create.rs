@@ -205,11 +205,22 @@ impl Making<'_> {
         Ok((process, received.terminal))
     }
 
+    /// A stage that the kernel killed for want of memory says nothing: the group tells it.
+    fn explained(&self, error: Error) -> Error {
+        let kills = self.group.as_ref().and_then(|group| group.oom_kills().ok().flatten()).unwrap_or(0);
+        if error.kind() != ErrorKind::State || kills == 0 {
+            return error;
+        }
+        let attempt = format!("cannot create container {} within its limit of memory", self.place.id());
+        Error::from_part(ErrorKind::Limit, attempt, error)
+    }
+
     /// Takes everything back. What cannot be taken back stays written down, so that it can be deleted later.
     fn undo(self, error: Error) -> Error {
         if let Some(class) = &self.class {
             class.undo();
         }
+        let error = self.explained(error);
         let emptied = self.group.is_none_or(|group| remove::remove_group(&group).is_ok());
         if !emptied {
             return error;

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use keelbox::{Container, ErrorKind, Kind, Profile, Runtime, Stdio};
 use keelbox_testkit::{self as testkit, alone, probe_root, require};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::common::{self, Small};
 use crate::support::Watch;
@@ -251,6 +251,22 @@ fn below(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// The families of sockets that the profile for ordinary code lists: below 12, and by name. Those that led to holes are not among them.
+fn listed_families() -> testkit::Result<Vec<u64>> {
+    let profile: Value = serde_json::from_str(include_str!("../../profiles/default.json"))?;
+    let rules = profile["syscalls"].as_array().ok_or("rules")?;
+    let sockets = rules.iter().filter(|rule| rule["names"][0] == "socket" && rule["action"] == "SCMP_ACT_ALLOW");
+    let mut listed: Vec<u64> = (0..12).collect();
+    listed.extend(
+        sockets
+            .filter(|rule| rule["args"][0]["op"] == "SCMP_CMP_EQ")
+            .filter_map(|rule| rule["args"][0]["value"].as_u64()),
+    );
+    let (alg, vsock) = (38, 40);
+    assert!(listed.len() > 12 && !listed.contains(&alg) && !listed.contains(&vsock), "{listed:?}");
+    Ok(listed)
+}
+
 /// CVE-2022-0185, CVE-2024-1086, CVE-2026-31431: what led to the kernel's weak places is not to be called.
 #[test]
 fn a3_04_a3_05_calls_that_reach_the_kernels_weak_places() -> testkit::Result {
@@ -264,9 +280,10 @@ fn a3_04_a3_05_calls_that_reach_the_kernels_weak_places() -> testkit::Result {
         let call = |words: &[&str]| -> testkit::Result<i64> {
             Ok(template.args(["/probe", "syscall"].iter().chain(words).copied()).output()?.text().trim().parse()?)
         };
-        for family in (3..48).filter(|family| ![10, 16].contains(family)).chain([100, 200]) {
+        let listed = if profile == Profile::Ordinary { listed_families()? } else { vec![1, 2, 10, 16] };
+        for family in (3..48).filter(|family| !listed.contains(family)).chain([100, 200]) {
             let answer = call(&["41", &family.to_string(), "3", "0"])?;
-            assert!([-1, -97].contains(&answer), "{profile:?}: socket family {family} is answered {answer}");
+            assert_eq!(answer, -1, "{profile:?}: socket family {family}");
         }
         for kind in ["0x10000000", "0x20000", "0x2000000", "0x4000000", "0x8000000", "0x20000000", "0x40000000", "0x80"]
         {
