@@ -1,6 +1,6 @@
 //! The program killed at any moment of any operation: what is left can always be deleted, and then nothing is left.
 //!
-//! A few rounds by default; `KEELBOX_SLOW=1` makes a thousand.
+//! A few rounds by default; `KEELBOX_SOAK=1` makes a thousand.
 
 mod common;
 
@@ -95,7 +95,7 @@ fn whatever_it_was_about_to_do() -> testkit::Result {
         [whole(&bench, create)?, whole(&bench, start)?, whole(&bench, &["exec", ID, "true"])?, whole(&bench, delete)?];
     let leaks = LeakCheck::builder().cgroups(ID).files(bench.path("states")).begin();
     let (mut dice, mut hits) = (Dice::new()?, [0; 4]);
-    let rounds = if std::env::var_os("KEELBOX_SLOW").is_some() { 1000 } else { 32 };
+    let rounds = if std::env::var_os("KEELBOX_SOAK").is_some() { 1000 } else { 32 };
     for round in 0..rounds {
         let victim = round % 4;
         for words in [create, start].into_iter().take(victim) {

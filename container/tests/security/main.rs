@@ -3,7 +3,7 @@
 //! Every test that expects a refusal asserts three things: a typed error that names step, path and cause (or that what was safe
 //! happened), a host that is as it was, and nothing left behind. `README.md` beside this file says for each row of the table which
 //! test covers it, here or in another crate, or why none does; `.ci/gates` holds it against the list of rows.
-//! `KEELBOX_SLOW=1` makes every loop as long as the table asks for.
+//! `KEELBOX_SOAK=1` makes every loop as long as the table asks for.
 
 #[path = "../common/mod.rs"]
 mod common;

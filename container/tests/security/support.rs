@@ -151,9 +151,9 @@ pub fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Value 
     json!({ "destination": target, "type": kind, "source": source, "options": options })
 }
 
-/// How often a race is run: `few`, or with `KEELBOX_SLOW=1` as often as the table says.
+/// How often a race is run: `few`, or with `KEELBOX_SOAK=1` as often as the table says.
 pub fn rounds(few: usize, all: usize) -> usize {
-    if std::env::var_os("KEELBOX_SLOW").is_some_and(|slow| slow == "1") { all } else { few }
+    if std::env::var_os("KEELBOX_SOAK").is_some_and(|slow| slow == "1") { all } else { few }
 }
 
 /// Waits until something is so, ten seconds at most.
