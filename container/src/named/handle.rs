@@ -90,11 +90,15 @@ impl Handle {
     /// [`Status::Stopped`] also for one that was deleted, and for one whose creation was cut off.
     #[must_use]
     pub fn status(&self) -> Status {
-        match self.place.read() {
-            Ok(Some(record)) if record.phase == Phase::Creating && self.place.is_busy() => Status::Creating,
-            Ok(Some(record)) => self.status_under_lock(&record),
-            Ok(None) if self.place.is_busy() => Status::Creating,
-            _ => Status::Stopped,
+        self.place.read().map_or(Status::Stopped, |record| self.status_by(record.as_ref()))
+    }
+
+    fn status_by(&self, record: Option<&Record>) -> Status {
+        match record {
+            Some(record) if record.phase == Phase::Creating && self.place.is_busy() => Status::Creating,
+            Some(record) => self.status_under_lock(record),
+            None if self.place.is_busy() => Status::Creating,
+            None => Status::Stopped,
         }
     }
 
@@ -115,9 +119,12 @@ impl Handle {
     /// The number of its first process, as long as that has not ended. For showing: [`kill`](Self::kill) cannot hit another.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        let record = self.place.read().ok().flatten()?;
-        let alive = !has_ended(self.process(&record)?.as_fd());
-        record.process.filter(|_| alive).map(|process| process.pid)
+        self.pid_by(&self.place.read().ok().flatten()?)
+    }
+
+    fn pid_by(&self, record: &Record) -> Option<u32> {
+        let alive = !has_ended(self.process(record)?.as_fd());
+        record.process.as_ref().filter(|_| alive).map(|process| process.pid)
     }
 
     /// When it was created, if that is known.
@@ -144,10 +151,11 @@ impl Handle {
     pub fn state(&self) -> Result<State> {
         self.place.still_there(&format!("cannot tell the state of container {}", self.id()))?;
         let record = self.place.read()?;
-        let bundle = record.and_then(|record| record.bundle).unwrap_or_else(|| self.place.path());
-        let mut state = State::new(self.place.id().clone(), self.status(), bundle);
+        let bundle = record.as_ref().and_then(|record| record.bundle.clone()).unwrap_or_else(|| self.place.path());
+        let mut state = State::new(self.place.id().clone(), self.status_by(record.as_ref()), bundle);
         if state.status != Status::Stopped {
-            state.pid = self.pid().and_then(|pid| i32::try_from(pid).ok());
+            let pid = record.as_ref().and_then(|record| self.pid_by(record));
+            state.pid = pid.and_then(|pid| i32::try_from(pid).ok());
             // It may have ended between one look and the other.
             if state.pid.is_none() && state.status != Status::Creating {
                 state.status = Status::Stopped;
