@@ -8,6 +8,7 @@ use std::path::{Component, Path};
 
 use keelbox_cgroups::Group;
 use keelbox_launch::{Slot, Step};
+use keelbox_namespaces::Kind;
 use oci_spec::runtime as oci;
 
 use crate::control_group::cannot;
@@ -35,15 +36,18 @@ impl Further<'_> {
         let container = Slot(self.streams.count() as u16);
         let behind = |count: usize| Slot(container.0 + 1 + count as u16);
         let affinity = process.exec_cpu_affinity().as_ref();
-        let proc = behind(legacy + usize::from(unified));
+        let proc = behind(legacy + usize::from(unified) + usize::from(entrance.namespace.is_some()));
         let labels = (!self.labels.is_empty()).then_some((&self.labels, proc));
         let mut steps = first_steps(process);
         steps.extend(labels.map(|_| Labels::open(proc)));
         steps.extend(crate::plan::affinity(affinity.and_then(|affinity| affinity.initial().as_ref()))?);
         steps.extend((0..legacy).map(|file| Step::WriteTo { file: behind(file), data: b"0".to_vec() }));
         steps.push(Step::Conceal {});
-        steps.push(Step::Join { namespace: container, kinds: inside.kinds.flags() });
+        let late = entrance.namespace.as_ref().map(|_| Kind::Cgroup);
+        let early = late.map_or(inside.kinds, |kind| inside.kinds.without(kind));
+        steps.extend((!early.is_empty()).then(|| Step::Join { namespace: container, kinds: early.flags() }));
         steps.push(Step::Fork { flags: 0, cgroup: if unified { behind(legacy) } else { Slot::NONE } });
+        steps.extend(late.map(|kind| Step::Join { namespace: behind(legacy + 1), kinds: kind.flag() }));
         let program = Program {
             process,
             terminal: self.terminal,
@@ -51,7 +55,7 @@ impl Further<'_> {
             filter: inside.filter.clone(),
             dies: (!self.detached).then_some(9),
             waits_for_parent: false,
-            user_namespace: inside.kinds.contains(keelbox_namespaces::Kind::User),
+            user_namespace: inside.kinds.contains(Kind::User),
             common: &inside.common,
             labels,
             affinity: crate::plan::affinity(affinity.and_then(|affinity| affinity.cpu_affinity_final().as_ref()))?,
@@ -72,6 +76,9 @@ pub(crate) struct Entrance {
     legacy: Vec<File>,
     /// The directory of version 2.
     unified: Option<OwnedFd>,
+    /// The container's cgroup namespace, if that is to be joined after the birth in the group: where version 2 is mounted with
+    /// `nsdelegate` (as systemd does) a process is only put into a group by one whose namespace shows both its old and its new group.
+    namespace: Option<File>,
 }
 
 impl Entrance {
@@ -83,7 +90,14 @@ impl Entrance {
         let container = container.map_err(|error| Error::os("cannot duplicate the container's descriptor", error))?;
         let unified = group.and_then(Group::directory).map(|directory| directory.try_clone_to_owned()).transpose();
         let unified = unified.map_err(|error| Error::os("cannot duplicate the control group's descriptor", error))?;
-        Ok(Self { container, legacy, unified })
+        let late = unified.is_some() && site.inside.kinds.contains(Kind::Cgroup);
+        // That it is this container's is certain once the stage has joined by the pidfd: its number was not free before.
+        let namespace = late.then(|| File::open(format!("/proc/{}/ns/cgroup", site.pid))).transpose();
+        let namespace = namespace.map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::new(ErrorKind::State, "cannot execute in the container: it has ended"),
+            _ => Error::os("cannot open the container's cgroup namespace", error),
+        })?;
+        Ok(Self { container, legacy, unified, namespace })
     }
 
     /// In the order of the slots that the plan gives them.
@@ -91,6 +105,7 @@ impl Entrance {
         let mut descriptors = vec![self.container];
         descriptors.extend(self.legacy.into_iter().map(OwnedFd::from));
         descriptors.extend(self.unified);
+        descriptors.extend(self.namespace.map(OwnedFd::from));
         descriptors
     }
 }

@@ -61,8 +61,16 @@ pub(crate) fn post(socket: &OwnedFd, message: &mut Message<'_>) -> Result<(), Er
     }
 }
 
-/// Receives one report, with the number of the step that it is about.
+/// Receives one report, with the number of the step that it is about. What was born dead is reaped on the way.
 pub(crate) fn receive(socket: &OwnedFd, patience: Option<Duration>) -> io::Result<(u32, Event)> {
+    loop {
+        if let Some(report) = receive_any(socket, patience)? {
+            return Ok(report);
+        }
+    }
+}
+
+fn receive_any(socket: &OwnedFd, patience: Option<Duration>) -> io::Result<Option<(u32, Event)>> {
     if let Some(patience) = patience {
         await_readable(socket, patience)?;
     }
@@ -79,7 +87,7 @@ pub(crate) fn receive(socket: &OwnedFd, patience: Option<Duration>) -> io::Resul
     let used = message.control_length();
     let mut descriptors = ancillary.descriptors(used).map(|number| owned(number as usize));
     if length == 0 {
-        return Ok((u32::MAX, Event::Running));
+        return Ok(Some((u32::MAX, Event::Running)));
     }
     let malformed = || io::Error::from(Errno::EPROTO);
     let report = Report::decode(&mut Reader(&bytes[..length])).map_err(|_| malformed())?;
@@ -90,9 +98,13 @@ pub(crate) fn receive(socket: &OwnedFd, patience: Option<Duration>) -> io::Resul
         Report::DESCRIPTOR => Event::Descriptor { step: report.step, descriptor: descriptor()? },
         Report::FORKED => Event::Forked { pidfd: descriptor()?, pid: report.value as u32 },
         Report::TOLD => Event::Told(report.value as u32),
+        Report::STILLBORN => {
+            crate::sys::wait(&descriptor()?)?;
+            return Ok(None);
+        }
         _ => return Err(malformed()),
     };
-    Ok((report.step, event))
+    Ok(Some((report.step, event)))
 }
 
 fn awaited(value: i32) -> Option<Wait> {

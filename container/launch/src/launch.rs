@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::AtomicI32;
+use std::sync::atomic::{AtomicBool, AtomicI32};
 use std::time::Duration;
 
 use crate::channel;
@@ -118,8 +118,9 @@ impl<'a> Launch<'a> {
         let ambient = self.namespaces & CLONE_NEWUSER != 0 || !crate::sys::is_root();
         let cgroup = self.cgroup.map(|cgroup| cgroup.try_clone_to_owned()).transpose()?;
         let (namespaces, without_clone3) = (self.namespaces, self.without_clone3);
-        let (patience, pidfd) = (self.patience, Arc::new(AtomicI32::new(-1)));
-        let order = Order { stage, control, namespaces, cgroup, ambient, without_clone3, patience, pidfd };
+        let (pidfd, late) = (Arc::new(AtomicI32::new(-1)), Arc::new(AtomicBool::new(false)));
+        let patience = self.patience;
+        let order = Order { stage, control, namespaces, cgroup, ambient, without_clone3, patience, pidfd, late };
         let (pidfd, pid) = match self.seat {
             Some(seat) => seat.order(order)?,
             None => launcher::order(order, || {

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -27,6 +27,8 @@ pub(crate) struct Order {
     pub(crate) patience: Duration,
     /// The number of its pidfd, once there is one.
     pub(crate) pidfd: Arc<AtomicI32>,
+    /// Set before that is killed for being late.
+    pub(crate) late: Arc<AtomicBool>,
 }
 
 type Answer = Result<(OwnedFd, u32), Stillborn>;
@@ -35,7 +37,8 @@ fn carry_out(order: Order) -> Answer {
     let cgroup = order.cgroup.as_ref().map(AsFd::as_fd);
     let (stage, control) = (order.stage.as_fd(), order.control.as_fd());
     let (namespaces, ambient, without_clone3) = (order.namespaces, order.ambient, order.without_clone3);
-    birth(&Birth { stage, control, namespaces, cgroup, ambient, without_clone3, pidfd: &order.pidfd })
+    let (pidfd, late) = (&*order.pidfd, &*order.late);
+    birth(&Birth { stage, control, namespaces, cgroup, ambient, without_clone3, pidfd, late })
 }
 
 /// Blocks the signals of the calling thread: the host's handlers run on its own threads.
@@ -96,11 +99,12 @@ pub(crate) fn order(order: Order, spoken: impl FnOnce()) -> io::Result<(OwnedFd,
 struct Watch {
     patience: Duration,
     pidfd: Arc<AtomicI32>,
+    late: Arc<AtomicBool>,
 }
 
 impl Watch {
     fn of(order: &Order) -> Self {
-        Self { patience: order.patience, pidfd: Arc::clone(&order.pidfd) }
+        Self { patience: order.patience, pidfd: Arc::clone(&order.pidfd), late: Arc::clone(&order.late) }
     }
 
     /// Waits for the stage to live. One that does not come to life (in a frozen cgroup, for instance) holds the thread that
@@ -126,6 +130,7 @@ impl Watch {
                 Err(RecvTimeoutError::Timeout) if late => return Err(Errno::ETIMEDOUT.into()),
                 Err(RecvTimeoutError::Timeout) => {
                     late = true;
+                    self.late.store(true, Ordering::Release);
                     let number = self.pidfd.load(Ordering::Acquire);
                     if number >= 0 {
                         let _killed = Linux.perform(Call::pidfd_send_signal(number, libc::SIGKILL));

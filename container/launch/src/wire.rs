@@ -151,6 +151,8 @@ impl Report {
     pub const FORKED: u32 = 4;
     /// The step said `value`.
     pub const TOLD: u32 = 5;
+    /// The step cloned a process that the kernel ended before it ran; its pidfd comes with the report, and the step tries again.
+    pub const STILLBORN: u32 = 6;
     /// The bytes of an encoded report.
     pub const LENGTH: usize = 12;
 

@@ -156,6 +156,41 @@ fn the_program_is_born_in_its_cgroup() -> Result {
     Ok(())
 }
 
+/// Since Linux 6.14 what is born in a cgroup that was killed more often than the caller's is killed with it: others have to move there.
+#[test]
+fn a_cgroup_that_was_killed_once_takes_programs() -> Result {
+    require!(Root, Unified);
+    alone!();
+    let (probe, group) = (Probe::new(), Group::new("killed"));
+    probe.quick();
+    if std::fs::write(group.0.join("cgroup.kill"), "1").is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        eprintln!("skipped: no cgroup.kill (Linux 5.14)");
+        return Ok(());
+    }
+    let directory = std::fs::File::open(&group.0)?;
+    let sleep = probe.exec(&["sleep", "60000"]);
+    let leaks = LeakCheck::begin();
+    let mut started = Launch::new(std::slice::from_ref(&sleep)).cgroup(Some(directory.as_fd())).start()?;
+    started.control.running()?;
+    assert_eq!(group.processes().trim(), started.pid.to_string());
+    sys::send_signal(started.pidfd.as_fd(), 9)?;
+    sys::wait(&started.pidfd)?;
+    drop(started);
+
+    let steps = [Step::Fork { flags: 0, cgroup: Slot(0) }, sleep];
+    let mut started = Launch::new(&steps).descriptors(vec![directory.as_fd()]).start()?;
+    let Event::Forked { pidfd, pid } = started.control.event(None)? else { panic!("no fork") };
+    assert!(matches!(started.control.event(None)?, Event::Running));
+    assert_eq!(group.processes().trim(), pid.to_string());
+    sys::wait(&started.pidfd)?;
+    sys::send_signal(pidfd.as_fd(), 9)?;
+    sys::wait(&pidfd)?;
+    drop((started, pidfd));
+    // The children that were killed at their birth are reaped.
+    leaks.check();
+    Ok(())
+}
+
 /// What is born in a frozen cgroup does not come to life, and holds the thread that cloned it.
 #[test]
 fn a_frozen_cgroup_stops_no_host() -> Result {

@@ -106,9 +106,51 @@ impl<K: Kernel> Machine<'_, K> {
     }
 
     /// Clones the process that goes on. It is a child of the host; this one tells the host of it and ends.
+    ///
+    /// Since Linux 6.14 `CLONE_INTO_CGROUP` compares how often this process's cgroup and the new one were killed by `cgroup.kill`, and
+    /// kills the child before it runs if that differs (`kill_seq` in kernel/cgroup/cgroup.c). So the child says that it lives; of one that
+    /// does not the host is told, and another one is cloned here and moves.
     pub(super) fn fork(&mut self, flags: u64, slot: Slot) -> Result<(), Stop> {
-        let cgroup = if slot == Slot::NONE { Ok(None) } else { self.slot(slot).map(Some) };
-        let cgroup = cgroup.map_err(|errno| self.failed(errno))?;
+        if slot == Slot::NONE {
+            return self.split(flags, None)?.map_or(Ok(()), |child| self.leave_to(child));
+        }
+        const AF_UNIX: i32 = 1;
+        const SOCK_SEQPACKET: i32 = 5;
+        let cgroup = self.slot(slot).map_err(|errno| self.failed(errno))?;
+        let mut ends = [-1; 2];
+        let line = self.call(Call::socketpair(AF_UNIX, SOCK_SEQPACKET | O_CLOEXEC, &mut ends));
+        line.map_err(|errno| self.failed(errno))?;
+        let [here, there] = ends;
+        let Some(child) = self.split(flags, Some(cgroup))? else {
+            let _said = self.call(Call::write(there, b"1"));
+            return self.settle([here, there], slot).map_err(|errno| self.failed(errno));
+        };
+        let _closed = self.call(Call::close(there));
+        // Nothing comes, and the line is closed, if the child has ended without a word.
+        if self.call(Call::read(here, &mut [0])) != Ok(0) {
+            return self.leave_to(child);
+        }
+        self.hand_over(Report::STILLBORN, child.0, child.1).map_err(|_| Stop::HostGone)?;
+        match self.split(flags, None)? {
+            Some(child) => self.leave_to(child),
+            None => {
+                let joined = self.write_file(cgroup, c"cgroup.procs", b"0");
+                joined.and_then(|()| self.settle([here, -1], slot)).map_err(|errno| self.failed(errno))
+            }
+        }
+    }
+
+    /// The child closes what it was born with. The directory of its cgroup leads up to the whole host, and the execution of a program
+    /// looks for its file while everything is open: a path, or the first line of a script, may go through /proc/self/fd (CVE-2024-21626).
+    fn settle(&mut self, line: [i32; 2], directory: Slot) -> Done {
+        for end in line.into_iter().filter(|end| *end >= 0) {
+            self.call(Call::close(end))?;
+        }
+        self.give_up(directory)
+    }
+
+    /// Clones this process; gives the pid and the pidfd of the child, to which it gives nothing.
+    fn split(&mut self, flags: u64, cgroup: Option<i32>) -> Result<Option<(i32, i32)>, Stop> {
         let into = if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
         let mut pidfd = -1;
         let mut clone = CloneArgs::copy(flags | CLONE_PARENT | CLONE_PIDFD | into, cgroup.unwrap_or(0), &mut pidfd);
@@ -117,18 +159,19 @@ impl<K: Kernel> Machine<'_, K> {
             answer => answer,
         };
         match answer.map_err(|errno| self.failed(errno))? {
-            // The directory that it was born into leads up to the whole host, and the execution of a program looks for its file
-            // while everything is open: a path, or the first line of a script, may go through /proc/self/fd (CVE-2024-21626).
-            0 => cgroup.map_or(Ok(()), |_| self.give_up(slot)).map_err(|errno| self.failed(errno)),
-            pid => {
-                if self.hand_over(Report::FORKED, pid as i32, pidfd).is_err() {
-                    // Nobody would know of it.
-                    const SIGKILL: i32 = 9;
-                    let _killed = self.call(Call::pidfd_send_signal(pidfd, SIGKILL));
-                    return Err(Stop::HostGone);
-                }
-                Err(Stop::Forked)
-            }
+            0 => Ok(None),
+            pid => Ok(Some((pid as i32, pidfd))),
         }
+    }
+
+    /// Tells the host of the child that goes on, and ends.
+    fn leave_to(&mut self, (pid, pidfd): (i32, i32)) -> Result<(), Stop> {
+        if self.hand_over(Report::FORKED, pid, pidfd).is_err() {
+            // Nobody would know of it.
+            const SIGKILL: i32 = 9;
+            let _killed = self.call(Call::pidfd_send_signal(pidfd, SIGKILL));
+            return Err(Stop::HostGone);
+        }
+        Err(Stop::Forked)
     }
 }

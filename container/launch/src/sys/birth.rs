@@ -6,7 +6,7 @@
 
 use core::arch::asm;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use super::clone::{CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, CloneArgs};
 use super::numbers as nr;
@@ -34,6 +34,8 @@ pub(crate) struct Birth<'a> {
     pub(crate) without_clone3: bool,
     /// Where the kernel puts the number of the pidfd, before the child runs: -1 until then.
     pub(crate) pidfd: &'a AtomicI32,
+    /// Whoever kills the child from outside says so here first.
+    pub(crate) late: &'a AtomicBool,
 }
 
 /// Why there is no stage. Whoever watches the birth closes the pidfd of what has ended: it may be about to use its number.
@@ -53,32 +55,61 @@ impl From<Errno> for Stillborn {
 struct Cradle {
     stage: i32,
     control: i32,
+    /// A `cgroup.procs` to join, or -1.
+    joins: i32,
     ambient: bool,
     arguments: [*const u8; 3],
     environment: [*const u8; 1],
+    /// Whether the child has run at all.
+    lives: AtomicBool,
     errno: AtomicI32,
 }
 
 /// Brings the stage to life. The calling thread stands still until the stage runs. No handler of the host may run in the child
 /// on the shared memory, so every signal stays blocked from before the clone: in the child for good, here until the end.
+///
+/// Since Linux 6.14 `CLONE_INTO_CGROUP` compares how often the caller's cgroup and the new one were killed by `cgroup.kill`, and kills
+/// the child before it runs if that differs (`kill_seq` in kernel/cgroup/cgroup.c). Then another one is born here and moves.
 pub(crate) fn birth(birth: &Birth<'_>) -> Result<(OwnedFd, u32), Stillborn> {
+    match attempt(birth, birth.cgroup, None)? {
+        Some(born) => Ok(born),
+        None => {
+            birth.pidfd.store(-1, Ordering::Release);
+            let procs = birth.cgroup.map(|directory| {
+                const WRITE_ONLY_CLOEXEC: i32 = 0o2_000_001;
+                Linux.perform(Call::openat(directory.as_raw_fd(), c"cgroup.procs", WRITE_ONLY_CLOEXEC, 0))
+            });
+            let procs = procs.transpose()?.map(super::process::owned).transpose()?;
+            attempt(birth, None, procs.as_ref()).map(|born| born.ok_or(Errno::EIO))?.map_err(Stillborn::from)
+        }
+    }
+}
+
+/// One clone; nothing if the child was killed by the kernel before it ran, because of the `cgroup` it was to be born in.
+fn attempt(
+    birth: &Birth<'_>,
+    cgroup: Option<BorrowedFd<'_>>,
+    joins: Option<&OwnedFd>,
+) -> Result<Option<(OwnedFd, u32)>, Stillborn> {
     let mut stack = vec![0u128; STACK / 16];
     let number = std::ffi::CString::new(birth.control.as_raw_fd().to_string()).unwrap_or_default();
     let cradle = Cradle {
         stage: birth.stage.as_raw_fd(),
         control: birth.control.as_raw_fd(),
+        joins: joins.map_or(-1, AsRawFd::as_raw_fd),
         ambient: birth.ambient,
         arguments: [c"keelbox".as_ptr().cast(), number.as_ptr().cast(), std::ptr::null()],
         environment: [std::ptr::null()],
+        lives: AtomicBool::new(false),
         errno: AtomicI32::new(0),
     };
-    let into = if birth.cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
+    let into = if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
     let mut unused = -1;
     let mut args = CloneArgs::copy(birth.namespaces | CLONE_PIDFD | into, 0, &mut unused);
     args.pidfd = birth.pidfd.as_ptr() as u64;
     args.flags |= CLONE_VM | CLONE_VFORK;
     args.exit_signal = SIGCHLD;
-    args.cgroup = birth.cgroup.map_or(0, |cgroup| cgroup.as_raw_fd() as u64);
+    args.cgroup = cgroup.map_or(0, |cgroup| cgroup.as_raw_fd() as u64);
     let _blocked = Linux.perform(Call::sigmask(&u64::MAX));
     let cloned = clone(&mut args, &mut stack, &cradle, birth.without_clone3);
     let _unblocked = Linux.perform(Call::sigmask(&IDLE));
@@ -86,8 +117,13 @@ pub(crate) fn birth(birth: &Birth<'_>) -> Result<(OwnedFd, u32), Stillborn> {
     let pidfd = birth.pidfd.load(Ordering::Acquire);
     // SAFETY: CLONE_PIDFD made the kernel put a new descriptor there, which nothing else knows.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let lives = cradle.lives.load(Ordering::Acquire);
     match cradle.errno.load(Ordering::Acquire) {
-        0 => Ok((pidfd, pid)),
+        0 if !lives && cgroup.is_some() && !birth.late.load(Ordering::Acquire) => {
+            let _reaped = super::process::wait(&pidfd);
+            Ok(None)
+        }
+        0 => Ok(Some((pidfd, pid))),
         errno => {
             let _reaped = super::process::wait(&pidfd);
             Err(Stillborn { errno: Errno(errno), pidfd: Some(pidfd) })
@@ -125,6 +161,14 @@ fn clone(args: &mut CloneArgs<'_>, stack: &mut [u128], cradle: &Cradle, without_
 extern "C" fn swaddle(cradle: *const Cradle) -> ! {
     // SAFETY: `clone` passes the address of a `Cradle` that lives until this thread's parent goes on, which is after us.
     let cradle = unsafe { &*cradle };
+    cradle.lives.store(true, Ordering::Release);
+    if cradle.joins >= 0 {
+        // SAFETY: one byte of a constant; the descriptor is the parent's, which stands still.
+        let joined = unsafe { syscall(nr::WRITE, [cradle.joins as usize, c"0".as_ptr() as usize, 1, 0, 0, 0]) };
+        if joined < 0 {
+            give_up(cradle, -joined as i32);
+        }
+    }
     if cradle.ambient {
         raise_ambient();
     }
@@ -137,7 +181,12 @@ extern "C" fn swaddle(cradle: *const Cradle) -> ! {
     // SAFETY: the two arrays end with a null pointer and hold NUL-terminated strings that live in the parent's frame.
     let answer =
         unsafe { syscall(nr::EXECVEAT, [cradle.stage as usize, empty, arguments, environment, AT_EMPTY_PATH, 0]) };
-    cradle.errno.store(-answer as i32, Ordering::Release);
+    give_up(cradle, -answer as i32)
+}
+
+/// Leaves word of why, and ends.
+fn give_up(cradle: &Cradle, errno: i32) -> ! {
+    cradle.errno.store(errno, Ordering::Release);
     loop {
         // SAFETY: ends this process; it is not a thread of the host.
         unsafe { syscall(nr::EXIT_GROUP, [127, 0, 0, 0, 0, 0]) };

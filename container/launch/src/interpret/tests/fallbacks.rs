@@ -234,6 +234,31 @@ fn clone_takes_the_place_of_clone3_but_for_cgroups() {
     }
 }
 
+/// The cgroup that it was to be born in had been killed once: the host reaps that child, and another one moves there.
+#[test]
+fn a_child_that_ended_before_it_ran_is_told_of_and_another_one_moves() {
+    let steps = [Step::Open { path: text("/c"), out: Slot(0) }, Step::Fork { flags: 0, cgroup: Slot(0) }];
+    let mut clones = [Ok(77), Ok(0)].into_iter();
+    let (outcome, kernel) = perform(&steps, CONTROL, |_, made, _| match made.name.as_str() {
+        "clone3" => clones.next(),
+        "read" => Some(Ok(0)),
+        _ => None,
+    });
+    assert_eq!(outcome, Ok(()));
+    let names = kernel.names();
+    let after = names.iter().position(|name| *name == "socketpair").expect("a line");
+    let expected = ["clone3", "close", "read", "sendmsg", "clone3", "openat", "write", "close", "close"];
+    assert_eq!(names[after + 1..], expected);
+}
+
+#[test]
+fn a_child_that_lives_says_so_and_keeps_nothing() {
+    let steps = [Step::Open { path: text("/c"), out: Slot(0) }, Step::Fork { flags: 0, cgroup: Slot(0) }];
+    let (outcome, kernel) = perform(&steps, CONTROL, |_, made, _| (made.name == "clone3").then_some(Ok(0)));
+    assert_eq!(outcome, Ok(()));
+    assert_eq!(kernel.names()[2..], ["clone3", "write", "close", "close", "close"]);
+}
+
 #[test]
 fn a_process_that_the_host_is_not_told_of_is_killed() {
     let (outcome, kernel) =

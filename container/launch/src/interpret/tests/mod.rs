@@ -63,6 +63,11 @@ impl<'p> Recorder<'p> {
                 }
                 Ok(0)
             }
+            ("socketpair", _) => {
+                let ends = [self.descriptor() as i32, self.descriptor() as i32];
+                call.fill(3, 0, &[ends[0].to_ne_bytes(), ends[1].to_ne_bytes()].concat());
+                Ok(0)
+            }
             ("write", [_, _, length, ..]) => Ok(length),
             ("statx", _) => {
                 // What was opened last.
