@@ -136,7 +136,7 @@ fn bundles() -> testkit::Result {
         ("/process/args", json!([]), "/process/args"),
         ("/ociVersion", json!("99.0.0"), "/ociVersion"),
         ("/mounts", json!([{ "destination": "/mnt", "source": absent, "options": ["bind"] }]), "absent"),
-        ("/process/cwd", json!("/not/there"), "/not/there"),
+        ("/process/cwd", json!("/bin/sh/there"), "/bin/sh/there"),
         (
             "/linux/namespaces",
             json!([{ "type": "mount" }, { "type": "uts" }, { "type": "network", "path": absent }]),

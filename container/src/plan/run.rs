@@ -18,7 +18,6 @@ use crate::hooks;
 use crate::id_mapped::IdMapped;
 use crate::labels::Labels;
 use crate::mount_label;
-use crate::profile::Profile;
 use crate::spec::{self, Spec};
 use crate::stdio::Stdio;
 
@@ -131,9 +130,10 @@ fn refused_kind(error: &keelbox_mounts::Error) -> ErrorKind {
     }
 }
 
-/// The image's working directory is made if it is missing; one that the caller named must be there.
+/// The working directory of an image or a bundle is made if it is missing, as every runtime does (containerd counts on it); one that the
+/// caller named must be there.
 fn working_directory(spec: &Spec, process: &oci::Process) -> Option<OwnedStep> {
-    let made = !spec.directory_given && spec.profile != Profile::Exact && process.cwd() != Path::new("/");
+    let made = !spec.directory_given && process.cwd() != Path::new("/");
     made.then(|| Step::Directory { path: text(process.cwd()), mode: 0o755 })
 }
 

@@ -336,7 +336,7 @@ fn rs_135_what_fails_leaves_nothing() -> testkit::Result {
         |config| add_mount(config, json!({ "destination": "/mnt", "type": "nosuchfs", "source": "none" })),
         |config| config["linux"]["namespaces"][1]["path"] = json!("/proc/self/ns/net"),
         |config| config["root"]["path"] = json!("/absent/root"),
-        |config| config["process"]["cwd"] = json!("/absent/directory"),
+        |config| config["process"]["cwd"] = json!("/bin/sh/there"),
         |config| config["linux"]["devices"] = json!([{ "path": "/bin", "type": "c", "major": 1, "minor": 3 }]),
     ];
     for change in wrong {
