@@ -94,7 +94,9 @@ impl Entrance {
         // That it is this container's is certain once the stage has joined by the pidfd: its number was not free before.
         let namespace = late.then(|| File::open(format!("/proc/{}/ns/cgroup", site.pid))).transpose();
         let namespace = namespace.map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::new(ErrorKind::State, "cannot execute in the container: it has ended"),
+            std::io::ErrorKind::NotFound => {
+                Error::new(ErrorKind::State, "cannot execute in the container: it has ended")
+            }
             _ => Error::os("cannot open the container's cgroup namespace", error),
         })?;
         Ok(Self { container, legacy, unified, namespace })

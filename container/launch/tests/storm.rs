@@ -163,7 +163,8 @@ fn a_cgroup_that_was_killed_once_takes_programs() -> Result {
     alone!();
     let (probe, group) = (Probe::new(), Group::new("killed"));
     probe.quick();
-    if std::fs::write(group.0.join("cgroup.kill"), "1").is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+    if std::fs::write(group.0.join("cgroup.kill"), "1").is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    {
         eprintln!("skipped: no cgroup.kill (Linux 5.14)");
         return Ok(());
     }
