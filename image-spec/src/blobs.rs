@@ -231,9 +231,7 @@ fn refuse_compressed(file: &File) -> Result<()> {
 
 /// Reads the headers of an archive and notes where each file lies.
 fn index(file: &File, limits: &Limits) -> Result<HashMap<Vec<u8>, Member>> {
-    let length = file.metadata().attempt(|| "cannot stat the archive")?.len();
-    let source = FileSource { reader: BufReader::with_capacity(16 << 10, file), position: 0, length };
-    let mut tar = TarReader::new(source, limits);
+    let mut tar = TarReader::new(FileSource::new(file)?, limits);
     let mut index: HashMap<Vec<u8>, Member> = HashMap::new();
     while let Some(entry) = tar.next()? {
         let Some(name) = normal(b"", &entry.path) else { continue };
@@ -271,10 +269,18 @@ fn normal(directory: &[u8], name: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// An archive file in which data is jumped over.
-struct FileSource<'f> {
+pub(crate) struct FileSource<'f> {
     reader: BufReader<&'f File>,
     position: u64,
     length: u64,
+}
+
+impl<'f> FileSource<'f> {
+    /// Of a file that is at its beginning.
+    pub(crate) fn new(file: &'f File) -> Result<Self> {
+        let length = file.metadata().attempt(|| "cannot stat the archive")?.len();
+        Ok(Self { reader: BufReader::with_capacity(16 << 10, file), position: 0, length })
+    }
 }
 
 impl Read for FileSource<'_> {

@@ -122,6 +122,18 @@ impl Content {
         }
     }
 
+    /// A blob whose digest is known at its end.
+    pub(crate) fn stage(&self) -> Result<Staged<'_>> {
+        let name = unique("new-");
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let failed = || self.store.failed("write");
+        let file = openat(&self.ingest, name.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR).attempt(failed)?;
+        // Held against sweepers.
+        let file = Flock::lock(File::from(file), FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, errno)| Error::os(failed(), errno))?;
+        Ok(Staged { content: self, name: Some(name), file, hasher: Hasher::new(crate::Algorithm::Sha256), written: 0 })
+    }
+
     /// Writes everything to the disk.
     pub(crate) fn sync(&self) -> Result<()> {
         syncfs(&self.blobs).attempt(|| self.store.failed("sync"))
@@ -233,6 +245,46 @@ impl Ingest<'_> {
     fn discard(&mut self) {
         // Should this fail, the next one to resume finds out by the digest.
         let _ = files::unlink(&self.content.ingest, self.name.as_bytes());
+    }
+}
+
+/// A blob that is being made here. Dropping it deletes it.
+#[derive(Debug)]
+pub(crate) struct Staged<'c> {
+    content: &'c Content,
+    name: Option<String>,
+    file: Flock<File>,
+    hasher: Hasher,
+    written: u64,
+}
+
+impl Staged<'_> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).attempt(|| self.content.store.failed("write"))?;
+        self.hasher.update(bytes);
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Gives the blob its name.
+    pub(crate) fn commit(mut self) -> Result<(Digest, u64)> {
+        let failed = || self.content.store.failed("write");
+        let digest = std::mem::replace(&mut self.hasher, Hasher::new(crate::Algorithm::Sha256)).finish();
+        fchmod(&*self.file, Mode::S_IRUSR | Mode::S_IRGRP | Mode::S_IROTH).attempt(failed)?;
+        if let Some(name) = &self.name {
+            renameat(&self.content.ingest, name.as_str(), &self.content.blobs, path(&digest).as_str()).attempt(failed)?;
+        }
+        self.name = None;
+        Ok((digest, self.written))
+    }
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            // What stays is swept after a week.
+            let _ = files::unlink(&self.content.ingest, name.as_bytes());
+        }
     }
 }
 

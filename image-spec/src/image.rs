@@ -1,7 +1,7 @@
 //! An opened image: manifest, configuration and layers of one platform.
 //!
 //! Job: the crate's front door, `Image::open`. Everything small is read and verified here; layers are only described, and
-//! verified when they are unpacked. Leaves out pulling and pushing (`registry`) and changing images.
+//! verified when they are unpacked. Leaves out pulling and pushing (`registry`) and changing images (`edit`).
 
 use crate::blobs::{Blobs, Extent, blob_name};
 use crate::document::Descriptor;
@@ -40,6 +40,8 @@ struct Inner {
     config_blob: (Digest, String),
     layers: Vec<Layer>,
     limits: Limits,
+    /// The store that it is from.
+    home: Option<Store>,
     /// Layers that are still being downloaded.
     #[cfg(feature = "registry")]
     arrivals: Option<Arc<crate::arrivals::Arrivals>>,
@@ -65,6 +67,12 @@ impl Layer {
             media_type: descriptor.media_type.clone(),
             path,
         })
+    }
+
+    /// A layer that a store has.
+    pub(crate) fn made(digest: Digest, diff_id: Digest, size: u64, media_type: &str) -> Self {
+        let path = blob_name(&digest);
+        Self { digest, diff_id, size, media_type: media_type.to_owned(), path }
     }
 
     /// The digest of the blob, as the manifest has it.
@@ -156,19 +164,30 @@ impl OpenOptions {
 
     fn layout(&self, blobs: Blobs, name: Option<&str>) -> Result<Image> {
         let chosen = layout::choose(&blobs, name, &self.platform, &self.limits)?;
-        self.chosen(blobs, chosen)
+        self.chosen(blobs, chosen, None)
     }
 
     /// The image that a name of `store` stands for.
     pub(crate) fn recorded(&self, store: &Store, record: &Record) -> Result<Image> {
-        let blobs = Blobs::open_directory(store.path())?;
-        let descriptor = Descriptor::new(&record.media_type, &record.digest, record.size);
-        let name = Some(record.name.to_string());
-        let chosen = layout::manifest(&blobs, descriptor, name, &self.limits)?;
-        self.chosen(blobs, chosen)
+        self.manifest(store, &record.media_type, &record.digest, record.size, Some(record.name.to_string()))
     }
 
-    fn chosen(&self, blobs: Blobs, chosen: Chosen) -> Result<Image> {
+    /// The image of a manifest in `store`.
+    pub(crate) fn manifest(
+        &self,
+        store: &Store,
+        media_type: &str,
+        digest: &Digest,
+        size: u64,
+        name: Option<String>,
+    ) -> Result<Image> {
+        let blobs = Blobs::open_directory(store.path())?;
+        let descriptor = Descriptor::new(media_type, digest, size);
+        let chosen = layout::manifest(&blobs, descriptor, name, &self.limits)?;
+        self.chosen(blobs, chosen, Some(store))
+    }
+
+    fn chosen(&self, blobs: Blobs, chosen: Chosen, home: Option<&Store>) -> Result<Image> {
         let place = format!("manifest {} in {}", chosen.digest, blobs.path().display());
         let descriptor = &chosen.manifest.config;
         if crate::document::kind(&descriptor.media_type) != crate::document::Kind::Config {
@@ -203,6 +222,7 @@ impl OpenOptions {
             config_blob: (descriptor.digest()?, blob_name(&descriptor.digest()?)),
             config,
             limits: self.limits,
+            home: home.cloned(),
             #[cfg(feature = "registry")]
             arrivals: None,
         })))
@@ -223,6 +243,7 @@ impl OpenOptions {
             config_blob: (saved.manifest.config.digest()?, saved.config_path),
             config: saved.config,
             limits: self.limits,
+            home: None,
             #[cfg(feature = "registry")]
             arrivals: None,
         })))
@@ -307,6 +328,11 @@ impl Image {
     pub fn to_oci_spec(&self) -> Result<oci_spec::image::ImageManifest> {
         oci_spec::image::ImageManifest::from_reader(self.raw_manifest())
             .map_err(|_| Error::format("image manifest does not fit the type of oci-spec"))
+    }
+
+    /// The store that it was opened from by name.
+    pub(crate) fn home(&self) -> Option<&Store> {
+        self.0.home.as_ref()
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -19,19 +19,24 @@
 //! The feature `registry` adds registries: `Image::pull` and the module `registry`. It is off by default, since its TLS
 //! compiles C.
 //!
-//! What it leaves out: building, garbage collection, and mounting.
+//! [`Image::edit`] changes an image: settings, layers of files ([`Changeset`]), squashing, another base, another compression.
+//!
+//! What it leaves out: running programs for a layer, garbage collection, and mounting.
 
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "registry")]
 mod arrivals;
 mod blobs;
+mod changeset;
+mod compress;
 mod config;
 mod content;
 mod digest;
 mod docker;
 mod document;
 mod done;
+mod edit;
 mod error;
 mod files;
 mod image;
@@ -45,14 +50,18 @@ mod reference;
 #[cfg(feature = "registry")]
 pub mod registry;
 mod source;
+mod spool;
 mod store;
 mod tar;
 mod unpack;
 mod user;
 mod view;
 
+pub use changeset::{Changeset, Pick};
+pub use compress::Compression;
 pub use config::{History, ImageConfig};
 pub use digest::{Algorithm, Digest};
+pub use edit::Edit;
 pub use error::{Error, ErrorKind, Result};
 pub use image::{Image, Layer, OpenOptions};
 pub use limits::Limits;

@@ -69,21 +69,48 @@ impl Store {
         let name = Reference::parse(name)?;
         let content = Content::open(self)?;
         for (digest, size) in image.blobs() {
-            if content.has(&digest, size)? {
-                continue;
-            }
-            let mut ingest = content.ingest(&digest, &|| Ok(()))?;
-            if content.has(&digest, size)? {
-                ingest.needless();
-                continue;
-            }
-            ingest.restart()?;
-            image.copy_blob(&digest, &mut |bytes| ingest.write(bytes))?;
-            ingest.commit(size)?;
+            self.copy_in(&content, image, &digest, size)?;
         }
         content.put(image.manifest_digest(), image.raw_manifest())?;
         let record = Record::of(image, name, image.manifest_digest().clone());
         self.save(&content, &record)?;
+        self.get(&record.name.to_string())
+    }
+
+    /// Copies one blob of `image` into this store, unless it is there.
+    pub(crate) fn copy_in(&self, content: &Content, image: &Image, digest: &Digest, size: u64) -> Result<()> {
+        if content.has(digest, size)? {
+            return Ok(());
+        }
+        let mut ingest = content.ingest(digest, &|| Ok(()))?;
+        if content.has(digest, size)? {
+            ingest.needless();
+            return Ok(());
+        }
+        ingest.restart()?;
+        image.copy_blob(digest, &mut |bytes| ingest.write(bytes))?;
+        ingest.commit(size)
+    }
+
+    /// Opens the image whose manifest has this digest, whether it has a name or not.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such manifest, and as [`Image::open`].
+    pub fn get_unnamed(&self, digest: &Digest) -> Result<Image> {
+        let missing = || Error::not_found(format!("there is no image {digest} in the store {}", self.path().display()));
+        let limits = crate::Limits::default();
+        let raw = Content::open(self)?.read(digest, limits.manifest_bytes)?.ok_or_else(missing)?;
+        let value = json::parse(&raw, "manifest")?;
+        let media_type = Field::root(&value, "manifest")?.optional_text("mediaType")?;
+        let media_type = media_type.unwrap_or_else(|| "application/vnd.oci.image.manifest.v1+json".into());
+        OpenOptions::new().manifest(self, &media_type, digest, raw.len() as u64, None)
+    }
+
+    /// Names a manifest of this store.
+    pub(crate) fn name_manifest(&self, digest: &Digest, name: Reference) -> Result<Image> {
+        let image = self.get_unnamed(digest)?;
+        let record = Record::of(&image, name, digest.clone());
+        self.save(&Content::open(self)?, &record)?;
         self.get(&record.name.to_string())
     }
 

@@ -90,7 +90,7 @@ fn absolute(path: &str) -> String {
 }
 
 /// The number of a signal written as `TERM`, `SIGTERM`, `SIGRTMIN+3`, `SIGRTMAX-1` or `15`.
-fn stop_signal(text: &str) -> Result<i32> {
+pub(crate) fn stop_signal(text: &str) -> Result<i32> {
     // The C library keeps 32 and 33 for itself, so real-time signals begin at 34 for every program.
     const REALTIME: std::ops::RangeInclusive<i32> = 34..=64;
     let wrong = || Error::format(format!("image configuration: /config/StopSignal {text:?} is not a signal"));

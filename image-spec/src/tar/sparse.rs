@@ -8,7 +8,7 @@ use crate::{Error, Result};
 use tar::Header;
 
 /// Where the stored bytes belong in the file.
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Sparse {
     /// Length of the file, holes included.
     pub(crate) size: u64,

@@ -199,7 +199,7 @@ fn time(time: Time) -> TimeSpec {
 
 /// Whether an attribute of a layer may be written. What overlayfs, a security module or another container tool would act
 /// on is not the image's to say.
-pub(super) fn is_allowed(name: &[u8]) -> bool {
+pub(crate) fn is_allowed(name: &[u8]) -> bool {
     let claimed = [&b"user.overlay."[..], b"user.fuseoverlayfs.", b"user.containers.", b"user.rootlesscontainers"];
     match name {
         b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default" => true,

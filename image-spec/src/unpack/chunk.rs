@@ -60,7 +60,7 @@ impl Drop for Buffer {
 
 /// Reads what another thread sends. The end of the channel is the end of the input; whether it is the true end, the
 /// sender's own result tells.
-pub(super) struct ChunkReader {
+pub(crate) struct ChunkReader {
     chunks: Receiver<Chunk>,
     current: Option<Chunk>,
     position: usize,

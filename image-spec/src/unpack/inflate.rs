@@ -7,13 +7,11 @@
 use super::chunk::ChunkReader;
 use crate::{Error, Result};
 use flate2::bufread::MultiGzDecoder;
-#[cfg(feature = "zstd")]
-use std::io::BufRead;
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
 /// A compression format.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     Plain,
     Gzip,
     Zstd,
@@ -21,7 +19,7 @@ pub(super) enum Format {
 
 impl Format {
     /// What the first bytes of a blob show.
-    pub(super) fn of(start: &[u8]) -> Self {
+    pub(crate) fn of(start: &[u8]) -> Self {
         match start {
             [0x1f, 0x8b, ..] => Self::Gzip,
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
@@ -32,7 +30,7 @@ impl Format {
     }
 
     /// What a media type promises, if it promises anything.
-    pub(super) fn promised(media_type: &str) -> Self {
+    pub(crate) fn promised(media_type: &str) -> Self {
         if media_type.ends_with("gzip") {
             Self::Gzip
         } else if media_type.ends_with("zstd") {
@@ -52,15 +50,15 @@ impl Format {
 }
 
 /// A decompressing reader.
-pub(super) enum Inflate {
-    Plain(ChunkReader),
-    Gzip(Box<MultiGzDecoder<ChunkReader>>),
+pub(crate) enum Inflate<R> {
+    Plain(R),
+    Gzip(Box<MultiGzDecoder<R>>),
     #[cfg(feature = "zstd")]
-    Zstd(Box<Zstd<ChunkReader>>),
+    Zstd(Box<Zstd<R>>),
 }
 
-impl Inflate {
-    pub(super) fn new(format: Format, input: ChunkReader) -> Result<Self> {
+impl<R: BufRead> Inflate<R> {
+    pub(crate) fn new(format: Format, input: R) -> Result<Self> {
         match format {
             Format::Plain => Ok(Self::Plain(input)),
             Format::Gzip => Ok(Self::Gzip(Box::new(MultiGzDecoder::new(input)))),
@@ -71,6 +69,9 @@ impl Inflate {
         }
     }
 
+}
+
+impl Inflate<ChunkReader> {
     /// Compressed bytes used so far.
     pub(super) fn consumed(&self) -> u64 {
         match self {
@@ -82,7 +83,7 @@ impl Inflate {
     }
 }
 
-impl Read for Inflate {
+impl<R: BufRead> Read for Inflate<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(input) => input.read(buffer),
@@ -98,7 +99,7 @@ impl Read for Inflate {
 
 /// Frames one after another, skippable ones in between (RFC 8878).
 #[cfg(feature = "zstd")]
-pub(super) struct Zstd<R> {
+pub(crate) struct Zstd<R> {
     input: R,
     frame: ruzstd::decoding::FrameDecoder,
     inside: bool,

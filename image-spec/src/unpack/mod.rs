@@ -10,14 +10,15 @@ mod copy_up;
 mod disk;
 mod extract;
 mod finish;
-mod inflate;
+pub(crate) mod inflate;
 mod links;
 pub(crate) mod note;
-mod pipeline;
+pub(crate) mod pipeline;
 mod settle;
 pub(crate) mod tree;
 
-pub(crate) use attributes::Dialect;
+pub(crate) use attributes::{Dialect, is_allowed};
+pub(crate) use inflate::{Format, Inflate};
 
 use crate::done::Done;
 use crate::error::Attempt;

@@ -21,7 +21,7 @@ const RATIO_FREE: u64 = 64 << 20;
 
 /// Runs `consumer` over the uncompressed layer in a thread of its own. `consumer` also learns what the blob turned out to be,
 /// if that is not what its media type promises.
-pub(super) fn run<T: Send>(
+pub(crate) fn run<T: Send>(
     layer: &Layer,
     blob: Extent,
     limits: &Limits,

@@ -1,0 +1,169 @@
+//! The parts of a changeset become one tree.
+//!
+//! Job: put one part after another into a tree that knows what lies below, and give owners and modes. Leaves out finding the
+//! files of a part (`walk.rs`, `archive.rs`, `difference.rs`).
+
+use super::content::Content;
+use super::tree::{Attributes, Body, Inode, Key, Tree, key};
+use super::walk::{Manner, Walk, attributes, open_place, read_xattrs};
+use super::{Changeset, IdRange, Owner, Part, Pick, archive, difference};
+use crate::error::Attempt;
+use crate::files::{self, file_type};
+use crate::spool::Spool;
+use crate::unpack::tree::clean;
+use crate::{Error, Limits, Result, Store};
+use nix::sys::stat::SFlag;
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+impl Changeset {
+    /// Whether where entries go depends on what lies below.
+    pub(crate) fn needs_below(&self) -> bool {
+        // An upper directory has everything that something of it lies in.
+        self.parts.iter().any(|part| !matches!(part, Part::Upper { .. } | Part::Difference { .. }))
+    }
+
+    /// All parts in one tree, to lie on `below`.
+    pub(crate) fn tree(&self, below: &Tree, store: &Store, limits: &Limits) -> Result<Tree> {
+        let mut tree = Tree::default();
+        for part in &self.parts {
+            let mut own = Tree::default();
+            put(part, &mut own, below, store, limits)?;
+            own.finish(false)?;
+            self.own(part, &mut own)?;
+            if self.parts.len() == 1 {
+                tree = own;
+            } else {
+                tree.append(own)?;
+            }
+        }
+        tree.describe_from(below);
+        tree.check_links()?;
+        Ok(tree)
+    }
+
+    fn own(&self, part: &Part, tree: &mut Tree) -> Result<()> {
+        let copied = matches!(part, Part::Directory { .. } | Part::File { .. } | Part::Bytes { .. } | Part::Made { .. });
+        let owner = self.owner.unwrap_or(if copied { Owner::Fixed(0, 0) } else { Owner::Kept });
+        let mut lost = None;
+        tree.each_attributes(|attributes| {
+            match owner {
+                Owner::Fixed(uid, gid) => (attributes.uid, attributes.gid) = (uid, gid),
+                Owner::Kept => {
+                    for (id, group) in [(&mut attributes.uid, false), (&mut attributes.gid, true)] {
+                        match inside(&self.ids, *id, group) {
+                            Some(inside) => *id = inside,
+                            None => lost = Some((*id, group)),
+                        }
+                    }
+                }
+            }
+            if let Some(mode) = self.mode.filter(|_| copied) {
+                attributes.mode = mode & 0o7777;
+            }
+        });
+        match lost {
+            None => Ok(()),
+            Some((id, group)) => {
+                let what = if group { "group" } else { "user" };
+                Err(Error::unsupported(format!("cannot say which {what} of the image {what} {id} is")))
+            }
+        }
+    }
+}
+
+/// An id in the image; `None` if there are ranges and none has it.
+fn inside(ranges: &[IdRange], id: u32, group: bool) -> Option<u32> {
+    let mut own = ranges.iter().filter(|range| range.group == group).peekable();
+    if own.peek().is_none() {
+        return Some(id);
+    }
+    own.find_map(|range| id.checked_sub(range.outside).filter(|offset| *offset < range.count)?.checked_add(range.inside))
+}
+
+fn put(part: &Part, tree: &mut Tree, below: &Tree, store: &Store, limits: &Limits) -> Result<()> {
+    match part {
+        Part::Directory { source, target, pick } => {
+            let target = directory(tree, below, target)?;
+            let pick = pick.as_ref().map(|pick| &**pick as &dyn Fn(&Path) -> Pick);
+            walk(source, Manner::Files, target, Some(below), pick)?.run(tree)
+        }
+        Part::Upper { source } => walk(source, Manner::Upper, Key::new(), None, None)?.run(tree),
+        Part::File { source, below: file, target } => copy_file(source, file, target, tree, below),
+        Part::Bytes { target, content, mode } => {
+            let at = leaf(tree, below, target)?;
+            let attributes = Attributes { mode: *mode & 0o7777, ..Attributes::default() };
+            let inode = tree.add_inode(Inode { attributes, body: Body::File(Content::Bytes(Arc::clone(content))) });
+            tree.file(at, inode);
+            Ok(())
+        }
+        Part::Made { target } => {
+            let at = directory(tree, below, target)?;
+            if !at.is_empty() && below.directory(&at).is_none() {
+                tree.describe(at, Some(Attributes::plain_directory()));
+            }
+            Ok(())
+        }
+        Part::Removed { target } => {
+            let at = leaf(tree, below, target)?;
+            tree.whiteout(at);
+            Ok(())
+        }
+        Part::Archive { source, target } => {
+            let within = |error: Error| error.within(source.display());
+            let spool = Spool::of_archive(store, source, limits).map_err(within)?;
+            let prefix = directory(tree, below, target)?;
+            spool.entries(limits, |tar, file| archive::read_at(tree, &prefix, Some(below), tar, Some(file), limits))
+                .map_err(within)
+        }
+        Part::Difference { old, new } => difference::compare(tree, &open_place(old)?, &open_place(new)?),
+    }
+}
+
+fn walk<'w>(
+    source: &Path,
+    manner: Manner,
+    target: Key,
+    below: Option<&'w Tree>,
+    pick: Option<&'w dyn Fn(&Path) -> Pick>,
+) -> Result<Walk<'w>> {
+    Ok(Walk { place: open_place(source)?, manner, target, below, pick, links: HashMap::new() })
+}
+
+/// The directory that a path inside leads to.
+fn directory(tree: &mut Tree, below: &Tree, target: &Path) -> Result<Key> {
+    tree.parent(&clean(target.as_os_str().as_bytes()), Some(below))
+}
+
+/// The place of a file that is not followed itself.
+fn leaf(tree: &mut Tree, below: &Tree, target: &Path) -> Result<Key> {
+    let components = clean(target.as_os_str().as_bytes());
+    let Some((name, parents)) = components.split_last() else {
+        return Err(Error::format(format!("{} is no path of a file", target.display())));
+    };
+    let parent = tree.parent(parents, Some(below))?;
+    Ok(if parent.is_empty() { name.to_vec() } else { key(&[&parent[..], name]) })
+}
+
+fn copy_file(source: &Path, file: &Path, target: &Path, tree: &mut Tree, below: &Tree) -> Result<()> {
+    let at = leaf(tree, below, target)?;
+    let components: Vec<Vec<u8>> = clean(file.as_os_str().as_bytes()).iter().map(|part| part.to_vec()).collect();
+    let mut walk = walk(source, Manner::Files, Key::new(), None, None)?;
+    let place = Arc::clone(&walk.place);
+    let failed = || format!("cannot read {}", place.shown(&components));
+    let Some((name, parents)) = components.split_last() else { return Err(Error::format(failed())) };
+    let parent = place.enter(parents).attempt(failed)?;
+    let stat = files::stat(&parent, name).attempt(failed)?;
+    let stat = stat.ok_or_else(|| Error::not_found(format!("there is no {}", place.shown(&components))))?;
+    if file_type(&stat) == SFlag::S_IFDIR {
+        return Err(Error::format(format!("{} is a directory", place.shown(&components))));
+    }
+    let attributes = attributes(&stat, read_xattrs(&parent, name).attempt(failed)?);
+    match walk.file(tree, &parent, &components, &stat, attributes)? {
+        Some(inode) => tree.file(at, inode),
+        None => return Err(Error::unsupported(format!("{} is a socket", place.shown(&components)))),
+    }
+    Ok(())
+}
