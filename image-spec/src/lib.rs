@@ -71,6 +71,6 @@ pub use process::{DEFAULT_PATH, ProcessSettings};
 pub use reference::Reference;
 pub use store::Store;
 pub use unpack::note::{Note, NoteKind};
-pub use unpack::{Durability, RootMetadata, UnpackOptions, Unpacked, UnpackedLayer};
+pub use unpack::{Devices, Durability, LinkedParent, Ownership, RootMetadata, UnpackOptions, Unpacked, UnpackedLayer};
 pub use user::{ResolvedUser, User};
 pub use view::Layers;

@@ -36,7 +36,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// | `refs/NAME` | what a name stands for |
 /// | `oci-layout`, `index.json` | made from `refs/`: other tools read the store as an OCI layout |
 ///
-/// `KEY` is `diffid-HEX` for a layer that means the same whatever lies below it, else `chain-HEX`.
+/// `KEY` is `diffid-HEX` for a layer that means the same whatever lies below it, else `chain-HEX`; what
+/// [`UnpackOptions`](crate::UnpackOptions) changes about it follows after a dot.
 ///
 /// ```
 /// use keelbox_image_spec::Store;
@@ -133,8 +134,8 @@ impl Store {
     /// # Errors
     /// `NotFound` when there is no such layer, and what the kernel says.
     pub fn remove_layer(&self, key: &str) -> Result<()> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        if key.is_empty() || !key.bytes().all(plain) {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+        if key.is_empty() || key.starts_with('.') || !key.bytes().all(plain) {
             return Err(Error::not_found(format!("there is no layer {key:?} in {}", self.path().display())));
         }
         let diff_id = self.done(key)?.map(|done| done.diff_id);

@@ -5,6 +5,7 @@
 //! comes first. Leaves out deciding when: that is the extractor's.
 
 use super::note::{NoteKind, Notes};
+use super::policy::Ownership;
 use super::tree::{Metadata, Xattr};
 use crate::error::Attempt;
 use crate::tar::Time;
@@ -46,18 +47,20 @@ impl Dialect {
 
 /// Whose the files become.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Ownership {
+enum Owners {
     /// The owner each entry names.
     Image,
     /// The caller's, who may not give files away.
     Caller,
+    /// The caller's; an attribute says whose they are in the image.
+    Attribute,
 }
 
 /// What this process may do in a directory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manner {
     pub(crate) dialect: Dialect,
-    pub(crate) ownership: Ownership,
+    owners: Owners,
     /// The owner that new files have by themselves.
     uid: u32,
     gid: u32,
@@ -65,7 +68,7 @@ pub(crate) struct Manner {
 
 impl Manner {
     /// Finds out by trying, on a directory of our own that is thrown away or kept out of sight.
-    pub(crate) fn probe(directory: BorrowedFd<'_>) -> Result<Self> {
+    pub(super) fn probe(directory: BorrowedFd<'_>, wish: Ownership) -> Result<Self> {
         let stat = fstat(directory).attempt(|| "cannot stat the store")?;
         let dialect = match xattr::fsetxattr(directory, c"trusted.overlay.probe", b"y") {
             Err(errno) if errno.0 == Errno::EPERM as i32 => Dialect::User,
@@ -73,26 +76,37 @@ impl Manner {
             _ => Dialect::Trusted,
         };
         let other = (Uid::from_raw(stat.st_uid ^ 1), Gid::from_raw(stat.st_gid ^ 1));
-        let ownership = match fchown(directory, Some(other.0), Some(other.1)) {
-            Ok(()) => {
+        let owners = match (wish, fchown(directory, Some(other.0), Some(other.1))) {
+            (Ownership::Files, Err(_)) => Owners::Caller,
+            (Ownership::Attribute, Err(_)) => Owners::Attribute,
+            (_, Ok(())) => {
                 let own = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
                 fchown(directory, Some(own.0), Some(own.1)).attempt(|| "cannot own the store")?;
-                Ownership::Image
+                if wish == Ownership::Files { Owners::Image } else { Owners::Attribute }
             }
-            Err(_) => Ownership::Caller,
         };
-        Ok(Self { dialect, ownership, uid: stat.st_uid, gid: stat.st_gid })
+        Ok(Self { dialect, owners, uid: stat.st_uid, gid: stat.st_gid })
+    }
+
+    /// Whether files become what the image says, owner and all.
+    pub(super) fn gives_files_away(&self) -> bool {
+        self.owners == Owners::Image
+    }
+
+    /// Whether each file has an attribute with its owner and mode.
+    pub(super) fn writes_owners(&self) -> bool {
+        self.owners == Owners::Attribute
     }
 
     /// The owner to set, or `None` where it is right already or not ours to set.
     pub(super) fn owner(&self, uid: u32, gid: u32) -> Option<(Option<Uid>, Option<Gid>)> {
         let differs = (uid, gid) != (self.uid, self.gid);
-        (self.ownership == Ownership::Image && differs).then(|| (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))
+        (self.gives_files_away() && differs).then(|| (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))
     }
 
     /// The mode a directory gets: one that its owner can always list and delete, when the owner is an ordinary user.
     fn directory_mode(&self, mode: u32) -> u32 {
-        if self.ownership == Ownership::Caller { mode | 0o700 } else { mode }
+        if self.gives_files_away() { mode } else { mode | 0o700 }
     }
 }
 
@@ -119,13 +133,14 @@ pub(super) fn file(
         fchown(fd, uid, gid).attempt(failed("owner"))?;
     }
     set_xattrs(Target::Open(fd), wanted.path, wanted.xattrs, notes)?;
+    write_owner(fd, wanted, manner)?;
     let acl = wanted.xattrs.iter().any(|(name, _)| name.starts_with(b"system.posix_acl"));
     if !mode_is_set || wanted.mode & 0o7000 != 0 || acl {
         fchmod(fd, Mode::from_bits_truncate(wanted.mode)).attempt(failed("mode"))?;
     }
     let time = time(wanted.mtime);
     futimens(fd, &time, &time).attempt(failed("times"))?;
-    note_owner(wanted, wanted.mode, manner, notes);
+    note_owner(wanted, wanted.mode, manner.owners == Owners::Caller, notes);
     Ok(())
 }
 
@@ -150,9 +165,9 @@ pub(super) fn special(
     }
     let time = time(wanted.mtime);
     utimensat(parent, name, &time, &time, UtimensatFlags::NoFollowSymlink).attempt(failed("times"))?;
-    if !is_link {
-        note_owner(wanted, wanted.mode, manner, notes);
-    }
+    // Owners of links matter to nobody but `lchown(2)` and are not noted where nothing else keeps them.
+    let noted = if is_link { manner.writes_owners() } else { !manner.gives_files_away() };
+    note_owner(wanted, wanted.mode, noted, notes);
     Ok(())
 }
 
@@ -169,7 +184,10 @@ pub(super) fn directory(
     if let Some((uid, gid)) = manner.owner(metadata.uid, metadata.gid) {
         fchown(fd, uid, gid).attempt(failed("owner"))?;
     }
+    let wanted =
+        Wanted { path, mode: metadata.mode, uid: metadata.uid, gid: metadata.gid, mtime: metadata.mtime, xattrs: &[] };
     set_xattrs(Target::Open(fd), path, &metadata.xattrs, notes)?;
+    write_owner(fd, &wanted, manner)?;
     if opaque {
         xattr::fsetxattr(fd, manner.dialect.opaque(), b"y").map_err(|errno| {
             let what = format!("this file system cannot mark the directory {} as opaque", path.escape_ascii());
@@ -180,17 +198,44 @@ pub(super) fn directory(
     fchmod(fd, Mode::from_bits_truncate(mode)).attempt(failed("mode"))?;
     let time = time(metadata.mtime);
     futimens(fd, &time, &time).attempt(failed("times"))?;
-    let wanted =
-        Wanted { path, mode: metadata.mode, uid: metadata.uid, gid: metadata.gid, mtime: metadata.mtime, xattrs: &[] };
-    note_owner(&wanted, mode, manner, notes);
+    note_owner(&wanted, mode, manner.owners == Owners::Caller, notes);
     Ok(())
 }
 
-/// Remembers what an ordinary user could not give. 0:0 is what the caller's files appear as in its own user namespace.
-fn note_owner(wanted: &Wanted<'_>, mode: u32, manner: &Manner, notes: &mut Notes) {
-    if manner.ownership == Ownership::Caller && ((wanted.uid, wanted.gid) != (0, 0) || mode != wanted.mode) {
+/// Remembers what a file could not be given, if that is to be noted. 0:0 is what the caller's files appear as in its own
+/// user namespace.
+fn note_owner(wanted: &Wanted<'_>, mode: u32, noted: bool, notes: &mut Notes) {
+    if noted && ((wanted.uid, wanted.gid) != (0, 0) || mode != wanted.mode) {
         notes.add(wanted.path, &NoteKind::Owner { uid: wanted.uid, gid: wanted.gid, mode: wanted.mode });
     }
+}
+
+/// The attribute in which fuse-overlayfs and podman keep what a file is to appear as: `UID:GID:MODE`, the mode in octal.
+const OWNER: &CStr = c"user.containers.override_stat";
+
+fn write_owner(fd: BorrowedFd<'_>, wanted: &Wanted<'_>, manner: &Manner) -> Result<()> {
+    if !manner.writes_owners() {
+        return Ok(());
+    }
+    let value = format!("{}:{}:{:04o}", wanted.uid, wanted.gid, wanted.mode);
+    xattr::fsetxattr(fd, OWNER, value.as_bytes()).map_err(|errno| {
+        let path = wanted.path.escape_ascii();
+        match Errno::from_raw(errno.0) {
+            Errno::EOPNOTSUPP => {
+                Error::unsupported(format!("this file system has no attributes, which {path} needs for its owner"))
+            }
+            errno => Error::os(format!("cannot write the owner of {path} to its attribute"), errno),
+        }
+    })
+}
+
+/// User, group and mode that the attribute of a file or directory of a layer says, if it has one.
+pub(super) fn read_owner(fd: BorrowedFd<'_>) -> Option<(u32, u32, u32)> {
+    let mut value = [0; 64];
+    let length = xattr::fgetxattr(fd, OWNER, &mut value).ok()?;
+    let mut fields = std::str::from_utf8(&value[..length]).ok()?.split(':');
+    let mut number = |radix| u32::from_str_radix(fields.next()?, radix).ok();
+    Some((number(10)?, number(10)?, number(8)? & 0o7777))
 }
 
 fn time(time: Time) -> TimeSpec {

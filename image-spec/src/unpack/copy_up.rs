@@ -13,8 +13,11 @@ use crate::tar::Time;
 use crate::view::{Layers, Node};
 use crate::{Error, Result};
 use nix::fcntl::{OFlag, openat};
+use nix::errno::Errno;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::unistd::{Whence, lseek};
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd};
 
 impl Extractor<'_> {
@@ -77,11 +80,12 @@ impl Extractor<'_> {
         let at = self.disk.directory(&self.tree, self.tree.node(place).parent)?;
         let mut copy = File::from(disk::make_file(at.as_fd(), &self.tree.node(place).name, 0o600, &path)?);
         let xattrs = attributes::read_xattrs(source.as_fd()).attempt(failed)?;
-        // The standard library lets the kernel copy, and share the blocks, where it can.
-        std::io::copy(&mut File::from(source), &mut copy).attempt(failed)?;
-        let own = self.as_own(Metadata { uid: stat.st_uid, gid: stat.st_gid, ..Metadata::default() });
+        let source = File::from(source);
+        copy_data(&source, &mut copy, stat.st_size).attempt(failed)?;
         let mode = stat.st_mode & 0o7777;
-        let wanted = Wanted { path: &path, mode, uid: own.uid, gid: own.gid, mtime: mtime(&stat), xattrs: &xattrs };
+        let own = Metadata { mode, uid: stat.st_uid, gid: stat.st_gid, ..Metadata::default() };
+        let own = self.as_own(source.as_fd(), own);
+        let wanted = Wanted { path: &path, mode: own.mode, uid: own.uid, gid: own.gid, mtime: mtime(&stat), xattrs: &xattrs };
         attributes::file(copy.as_fd(), &wanted, false, &self.manner, &mut self.notes)
     }
 
@@ -99,11 +103,30 @@ impl Extractor<'_> {
                 .attempt(|| format!("cannot create {}", path.escape_ascii()))?;
         }
         let (mode, uid, gid) = stat.map_or((0o777, 0, 0), |stat| (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid));
-        let own = self.as_own(Metadata { uid, gid, ..Metadata::default() });
+        let own = self.as_own(at.as_fd(), Metadata { uid, gid, ..Metadata::default() });
         let mtime = stat.map_or(Time::default(), mtime);
         let wanted = Wanted { path: &path, mode, uid: own.uid, gid: own.gid, mtime, xattrs: &[] };
         attributes::special(at.as_fd(), &name, kind == SFlag::S_IFLNK, &wanted, &self.manner, &mut self.notes)
     }
+}
+
+/// Copies what is no hole; where the file system cannot tell, all is data. The standard library lets the kernel copy, and
+/// share the blocks, where it can.
+fn copy_data(mut source: &File, copy: &mut File, size: i64) -> std::io::Result<()> {
+    let mut at = 0;
+    while at < size {
+        let start = match lseek(source, at, Whence::SeekData) {
+            Err(Errno::ENXIO) => break,
+            Err(Errno::EINVAL) => at,
+            other => other?,
+        };
+        let end = lseek(source, start, Whence::SeekHole).unwrap_or(size);
+        source.seek(SeekFrom::Start(start as u64))?;
+        copy.seek(SeekFrom::Start(start as u64))?;
+        std::io::copy(&mut source.take((end - start) as u64), copy)?;
+        at = end;
+    }
+    copy.set_len(size as u64)
 }
 
 pub(super) fn mtime(stat: &FileStat) -> Time {

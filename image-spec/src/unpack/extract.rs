@@ -4,15 +4,14 @@
 //! for `settle.rs`. A later entry replaces an earlier one as a new inode; nothing is ever written through a link or into
 //! an existing file. Leaves out metadata of directories and whiteouts, which `finish.rs` makes last.
 
-use super::attributes::{self, Manner, Ownership, Wanted};
+use super::attributes::{self, Manner, Wanted};
 use super::disk::{self, Disk};
 use super::note::{NoteKind, Notes};
+use super::policy::Policy;
 use super::tree::{Directory, Hides, Id, Kind, MAX_LINKS, Metadata, Name, ROOT, Tree, clean, split};
 use crate::error::Attempt;
 use crate::tar::{Entry, EntryKind, Source, TarReader};
 use crate::{Error, Limits, Result, files};
-use nix::errno::Errno;
-use nix::sys::stat::SFlag;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,6 +23,7 @@ pub(super) struct Extractor<'a> {
     pub(super) tree: Tree,
     pub(super) notes: Notes,
     pub(super) manner: Manner,
+    pub(super) policy: Policy,
     limits: &'a Limits,
     /// Number of the current entry.
     pub(super) order: u64,
@@ -41,12 +41,13 @@ pub(super) enum Before {
 }
 
 impl<'a> Extractor<'a> {
-    pub(super) fn new(root: OwnedFd, manner: Manner, limits: &'a Limits, exact_modes: bool) -> Self {
+    pub(super) fn new(root: OwnedFd, manner: Manner, policy: Policy, limits: &'a Limits, exact_modes: bool) -> Self {
         Self {
             disk: Disk::new(root),
             tree: Tree::new(),
             notes: Notes::default(),
             manner,
+            policy,
             limits,
             order: 0,
             bytes: 0,
@@ -67,6 +68,9 @@ impl<'a> Extractor<'a> {
 
     fn entry<R: Source>(&mut self, entry: Entry, tar: &mut TarReader<'_, R>) -> Result<()> {
         let components = clean(&entry.path);
+        if entry.path.split(|byte| *byte == b'/').any(|part| part == b"..") {
+            self.notes.add(&components.join(&b'/'), &NoteKind::Outside);
+        }
         if components.len() > self.limits.path_depth {
             return Err(Error::limit(format!("{} components, more than {}", components.len(), self.limits.path_depth)));
         }
@@ -267,7 +271,7 @@ impl<'a> Extractor<'a> {
         let id = self.insert(parent, name, Kind::File)?;
         let path = self.tree.path(id);
         // Attributes need a file that its owner may write, so the mode comes last when there are any.
-        let plain = entry.xattrs.is_empty();
+        let plain = entry.xattrs.is_empty() && !self.manner.writes_owners();
         let file = File::from(disk::make_file(at.as_fd(), name, if plain { entry.mode } else { 0o600 }, &path)?);
         write_content(&file, entry, tar, &path)?;
         let mode_is_set = plain && self.exact_modes;
@@ -285,51 +289,13 @@ impl<'a> Extractor<'a> {
         disk::make_symlink(at.as_fd(), name, &entry.link, &path)?;
         attributes::special(at.as_fd(), name, true, &wanted(entry, &path), &self.manner, &mut self.notes)
     }
-
-    fn node(&mut self, parent: Id, name: &[u8], entry: &Entry) -> Result<()> {
-        let kind = match entry.kind {
-            EntryKind::Fifo => SFlag::S_IFIFO,
-            EntryKind::CharDevice => SFlag::S_IFCHR,
-            _ => SFlag::S_IFBLK,
-        };
-        let device = kind != SFlag::S_IFIFO;
-        if kind == SFlag::S_IFCHR && (entry.major, entry.minor) == (0, 0) {
-            return Err(Error::unsupported("a character device 0:0, which overlayfs would take for a deletion"));
-        }
-        if device && self.manner.ownership == Ownership::Caller {
-            return self.skip_device(parent, name, entry);
-        }
-        self.clear(parent, name)?;
-        let at = self.disk.directory(&self.tree, parent)?;
-        match disk::make_node(at.as_fd(), name, kind, (entry.major, entry.minor)) {
-            Ok(()) => {}
-            Err(Errno::EPERM) if device => return self.skip_device(parent, name, entry),
-            Err(errno) => return Err(Error::os("cannot create it", errno)),
-        }
-        let id = self.insert(parent, name, Kind::File)?;
-        let path = self.tree.path(id);
-        attributes::special(at.as_fd(), name, false, &wanted(entry, &path), &self.manner, &mut self.notes)
-    }
-
-    /// Leaves a device out and says so. What this layer had there before is gone, as if the device had replaced it.
-    fn skip_device(&mut self, parent: Id, name: &[u8], entry: &Entry) -> Result<()> {
-        let mut components = self.tree.components(parent);
-        components.push(Name::from(name));
-        if self.tree.child(parent, name).is_some_and(|id| !matches!(self.tree.node(id).kind, Kind::Whiteout)) {
-            self.clear(parent, name)?;
-        }
-        let kind = if entry.kind == EntryKind::CharDevice { 'c' } else { 'b' };
-        let Entry { major, minor, uid, gid, mode, .. } = *entry;
-        self.notes.add(&components.join(&b'/'), &NoteKind::Device { kind, major, minor, uid, gid, mode });
-        Ok(())
-    }
 }
 
 fn metadata(entry: Entry) -> Metadata {
     Metadata { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime, xattrs: entry.xattrs }
 }
 
-fn wanted<'e>(entry: &'e Entry, path: &'e [u8]) -> Wanted<'e> {
+pub(super) fn wanted<'e>(entry: &'e Entry, path: &'e [u8]) -> Wanted<'e> {
     Wanted { path, mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime, xattrs: &entry.xattrs }
 }
 

@@ -7,6 +7,7 @@
 mod attributes;
 mod chunk;
 mod copy_up;
+mod devices;
 mod disk;
 mod extract;
 mod finish;
@@ -14,6 +15,7 @@ pub(crate) mod inflate;
 mod links;
 pub(crate) mod note;
 pub(crate) mod pipeline;
+mod policy;
 mod settle;
 pub(crate) mod tree;
 
@@ -32,6 +34,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{fsync, syncfs};
+use policy::{Breaches, Policy};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,6 +65,7 @@ pub enum Durability {
 pub struct UnpackOptions {
     durability: Durability,
     parallel: Option<usize>,
+    policy: Policy,
 }
 
 impl UnpackOptions {
@@ -82,12 +86,43 @@ impl UnpackOptions {
         self
     }
 
+    /// What becomes of a directory that is a symbolic link in a layer below. Default: [`LinkedParent::Follow`].
+    pub fn linked_parents(mut self, choice: LinkedParent) -> Self {
+        self.policy.linked_parents = choice;
+        self
+    }
+
+    /// What becomes of devices. Default: [`Devices::Create`], for which `CAP_MKNOD` is needed.
+    pub fn devices(mut self, choice: Devices) -> Self {
+        self.policy.devices = choice;
+        self
+    }
+
+    /// Where owners are kept. Default: [`Ownership::Files`], for which root is needed.
+    pub fn ownership(mut self, choice: Ownership) -> Self {
+        self.policy.ownership = choice;
+        self
+    }
+
+    /// Refuses, with an error of kind `Format`, layers that have a path twice, which the specification forbids, or a name
+    /// with `..` in it. Default: the last of two counts, names stay inside, and the layer's notes tell of both.
+    pub fn strict(mut self) -> Self {
+        self.policy.breaches = Breaches::Refuse;
+        self
+    }
+
+    /// Where tools differ, what Docker and podman make of an image: [`LinkedParent::Replace`]. Their loss of what layers
+    /// below say about a directory, and the deleted files that come back, are not copied.
+    pub fn docker_compat(self) -> Self {
+        self.linked_parents(LinkedParent::Replace)
+    }
+
     /// Unpacks `image` into `store`.
     ///
     /// # Errors
-    /// As [`Image::unpack`].
+    /// As [`Image::unpack`], and what the choices refuse.
     pub fn unpack(&self, image: &Image, store: &Store) -> Result<Unpacked> {
-        let keys = Keys::of(image);
+        let keys = Keys::of(image, &self.policy);
         let mut found = keys.find(store)?;
         if found.iter().any(Option::is_none) {
             let _locks = lock(image, store, &found)?;
@@ -97,6 +132,13 @@ impl UnpackOptions {
                 self.unpack_missing(image, store, &keys, &mut found)?;
                 // Garbage of crashed runs is nobody's fault here, so it is no error either.
                 drop(store.sweep());
+            }
+        }
+        if self.policy.refuses() {
+            // What is there already may have been unpacked by somebody who accepts more.
+            for present in found.iter().flatten() {
+                let notes = note::parse(&store.index(&present.key)?)?;
+                self.policy.check(&notes).map_err(|error| error.within(format_args!("layer {}", present.key)))?;
             }
         }
         Unpacked::new(store, found.into_iter().flatten().collect())
@@ -118,7 +160,7 @@ impl UnpackOptions {
                     (ready, _) => {
                         let ready = match ready {
                             Some(ready) => ready,
-                            None => extract(image, layer, store)?,
+                            None => extract(image, layer, store, self.policy)?,
                         };
                         let (present, temporary, root) = ready.complete(layer, keys, index, &below)?;
                         commits.push((present.key.clone(), temporary));
@@ -172,7 +214,7 @@ impl UnpackOptions {
                         if failed.load(Ordering::Relaxed) {
                             break;
                         }
-                        let result = extract(image, &image.layers()[*index], store);
+                        let result = extract(image, &image.layers()[*index], store, self.policy);
                         failed.fetch_or(result.is_err(), Ordering::Relaxed);
                         results.lock().unwrap_or_else(PoisonError::into_inner).push((*index, result));
                     }
@@ -223,16 +265,17 @@ struct Keys {
 }
 
 impl Keys {
-    fn of(image: &Image) -> Self {
-        let key = |prefix: &str, digest: &Digest| match digest.algorithm() {
-            crate::Algorithm::Sha256 => format!("{prefix}-{}", digest.hex()),
-            other => format!("{prefix}-{}-{}", other.name(), digest.hex()),
+    fn of(image: &Image, policy: &Policy) -> Self {
+        let key = |prefix: &str, digest: &Digest, suffix: &str| match digest.algorithm() {
+            crate::Algorithm::Sha256 => format!("{prefix}-{}{suffix}", digest.hex()),
+            other => format!("{prefix}-{}-{}{suffix}", other.name(), digest.hex()),
         };
+        let (alone, dependent) = (policy.own_suffix(), policy.chain_suffix());
         let own = image.config().diff_ids();
         let chain = digest::chain_ids(own);
         Self {
-            own: own.iter().map(|id| key("diffid", id)).collect(),
-            chain: chain.iter().map(|id| key("chain", id)).collect(),
+            own: own.iter().map(|id| key("diffid", id, &alone)).collect(),
+            chain: chain.iter().map(|id| key("chain", id, &dependent)).collect(),
         }
     }
 
@@ -269,7 +312,7 @@ struct Extracted<'i> {
     dependent: bool,
 }
 
-fn extract<'i>(image: &'i Image, layer: &Layer, store: &Store) -> Result<Extracted<'i>> {
+fn extract<'i>(image: &'i Image, layer: &Layer, store: &Store, policy: Policy) -> Result<Extracted<'i>> {
     if crate::document::kind(layer.media_type()) != crate::document::Kind::Layer {
         return Err(Error::unsupported(format!(
             "layer {}: type {:?} cannot be unpacked",
@@ -278,11 +321,11 @@ fn extract<'i>(image: &'i Image, layer: &Layer, store: &Store) -> Result<Extract
         )));
     }
     let temporary = store.temporary()?;
-    let manner = Manner::probe(std::os::fd::AsFd::as_fd(temporary.directory()?))?;
+    let manner = Manner::probe(std::os::fd::AsFd::as_fd(temporary.directory()?), policy.ownership)?;
     let root = files::open_directory(temporary.directory()?, b"fs").attempt(|| "cannot open the temporary layer")?;
     let limits = image.limits();
     let extracted = pipeline::run(layer, image.blob(layer)?, limits, move |input, surprise| {
-        let mut extractor = Extractor::new(root, manner, limits, leave_umask());
+        let mut extractor = Extractor::new(root, manner, policy, limits, leave_umask());
         if let Some(found) = surprise {
             extractor.notes.add(b"", &note::NoteKind::MediaType(found.to_owned()));
         }
@@ -332,6 +375,9 @@ impl Extracted<'_> {
             root_opaque: root.is_some_and(|root| root.hides != Hides::Nothing),
             index_bytes: self.extractor.notes.text().len() as u64,
         };
+        if self.extractor.policy.refuses() {
+            self.extractor.policy.check(&note::parse(self.extractor.notes.text())?).map_err(place)?;
+        }
         self.temporary.complete(self.extractor.notes.text(), &done).map_err(place)?;
         let key = if self.dependent { &keys.chain[index] } else { &keys.own[index] };
         Ok((Present { key: key.clone(), done }, self.temporary, Arc::clone(self.extractor.disk.root())))
@@ -339,4 +385,5 @@ impl Extracted<'_> {
 }
 
 mod result;
+pub use policy::{Devices, LinkedParent, Ownership};
 pub use result::{RootMetadata, Unpacked, UnpackedLayer};

@@ -32,7 +32,8 @@ pub enum NoteKind {
         /// Mode in the image, permission bits only.
         mode: u32,
     },
-    /// A device that the caller may not create; there is nothing in its place.
+    /// A device that is not there, because the caller may not make it or chose so. What is in its place, if anything, is as
+    /// [`Devices`](crate::Devices) says.
     Device {
         /// `b` or `c`.
         kind: char,
@@ -54,6 +55,8 @@ pub enum NoteKind {
     ),
     /// The path occurs more than once in the layer; the last entry counts.
     Repeated,
+    /// The name in the archive has `..` in it; what it led to is inside of the layer, as if its root were `/`.
+    Outside,
     /// The directory is a symbolic link in a lower layer; what lies in it went to the link's target.
     Followed(
         /// Where the content went.
@@ -85,6 +88,7 @@ impl Notes {
             }
             NoteKind::Xattr(name) => writeln!(self.text, "xattr {path} {}", escape(name.as_bytes())),
             NoteKind::Repeated => writeln!(self.text, "repeated {path}"),
+            NoteKind::Outside => writeln!(self.text, "outside {path}"),
             NoteKind::Followed(to) => writeln!(self.text, "followed {path} {}", escape(to.as_os_str().as_bytes())),
             NoteKind::MediaType(found) => writeln!(self.text, "media-type {path} {}", escape(found.as_bytes())),
         };
@@ -120,6 +124,7 @@ fn parse_line(line: &str) -> Option<Note> {
         },
         "xattr" => NoteKind::Xattr(OsString::from_vec(unescape(fields.next()?)?)),
         "repeated" => NoteKind::Repeated,
+        "outside" => NoteKind::Outside,
         "followed" => NoteKind::Followed(PathBuf::from(OsString::from_vec(unescape(fields.next()?)?))),
         "media-type" => NoteKind::MediaType(String::from_utf8(unescape(fields.next()?)?).ok()?),
         _ => return None,
@@ -174,6 +179,7 @@ mod tests {
             NoteKind::Device { kind: 'b', major: 8, minor: 1, uid: 0, gid: 6, mode: 0o660 },
             NoteKind::Xattr(OsString::from_vec(b"security.sel\xff inux".to_vec())),
             NoteKind::Repeated,
+            NoteKind::Outside,
             NoteKind::Followed("usr/lib".into()),
             NoteKind::MediaType("an uncompressed archive".into()),
         ];
@@ -186,7 +192,7 @@ mod tests {
         for (note, kind) in read.iter().zip(&kinds) {
             assert_eq!((note.path.as_os_str().as_bytes(), &note.kind), (&path[..], kind));
         }
-        assert_eq!(read[6].path, Path::new(""));
+        assert_eq!(read[7].path, Path::new(""));
         for wrong in ["owner x 1", "owner x 1 2 9", "what x", "repeated x y", "repeated %4", "repeated"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

@@ -10,6 +10,7 @@ use super::copy_up::mtime;
 use super::disk;
 use super::extract::Extractor;
 use super::note::NoteKind;
+use super::policy::LinkedParent;
 use super::tree::{Hides, Id, Kind, MAX_LINKS, Metadata, Name, ROOT, split};
 use crate::error::Attempt;
 use crate::view::{Layers, Node};
@@ -62,13 +63,14 @@ impl Extractor<'_> {
                     continue;
                 }
                 match self.below(lower, id)? {
+                    Node::Symlink(_) if self.policy.linked_parents == LinkedParent::Replace => self.stand_alone(id),
                     Node::Symlink(target) => {
                         self.follow(id, &target, lower)?;
                         moved = true;
                         skipping = Some(id);
                     }
                     Node::Directory(directory) => self.inherit(id, directory.as_fd())?,
-                    Node::Missing | Node::Other { .. } => self.mark_settled(id, None),
+                    Node::Missing | Node::Other { .. } => self.stand_alone(id),
                 }
             }
             if !moved {
@@ -97,6 +99,15 @@ impl Extractor<'_> {
         }
     }
 
+    /// Nothing below merges with the directory. Deletions in it mean nothing then, and overlayfs would list their marks.
+    fn stand_alone(&mut self, id: Id) {
+        self.mark_settled(id, None);
+        let deletes = |child: &Id| matches!(self.tree.node(*child).kind, Kind::Whiteout);
+        if self.tree.directory(id).is_some_and(|directory| directory.children.values().any(deletes)) {
+            self.raise(id, Hides::Children);
+        }
+    }
+
     /// Copies the metadata of the directory below, as overlayfs does when it copies one up.
     fn inherit(&mut self, id: Id, below: BorrowedFd<'_>) -> Result<()> {
         let shown = || format!("cannot read {} in the layers below", self.tree.path(id).escape_ascii());
@@ -104,15 +115,19 @@ impl Extractor<'_> {
         let xattrs = attributes::read_xattrs(below).attempt(shown)?;
         let metadata =
             Metadata { mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid, mtime: mtime(&stat), xattrs };
-        self.mark_settled(id, Some(self.as_own(metadata)));
+        self.mark_settled(id, Some(self.as_own(below, metadata)));
         Ok(())
     }
 
-    /// Files of a caller who owns all of them stand for root's.
-    pub(super) fn as_own(&self, metadata: Metadata) -> Metadata {
-        match self.manner.ownership {
-            attributes::Ownership::Image => metadata,
-            attributes::Ownership::Caller => Metadata { uid: 0, gid: 0, ..metadata },
+    /// What the image says of a file below. Those of a caller who owns all of them stand for root's, if no attribute says
+    /// more.
+    pub(super) fn as_own(&self, below: BorrowedFd<'_>, metadata: Metadata) -> Metadata {
+        if self.manner.gives_files_away() {
+            return metadata;
+        }
+        match attributes::read_owner(below).filter(|_| self.manner.writes_owners()) {
+            Some((uid, gid, mode)) => Metadata { uid, gid, mode, ..metadata },
+            None => Metadata { uid: 0, gid: 0, ..metadata },
         }
     }
 

@@ -9,6 +9,7 @@ pub mod distribution;
 #[cfg(feature = "registry")]
 pub mod scripted;
 pub mod tar;
+pub mod tree;
 
 pub use tar::{Header, Tar};
 
@@ -119,6 +120,16 @@ impl Layout {
     pub fn index(&self, descriptors: &[String]) {
         let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, descriptors.join(","));
         self.write("index.json", index.as_bytes());
+    }
+
+    /// Gives the only image a name, for tools that want one.
+    pub fn name(&self, name: &str) {
+        let index = fs::read_to_string(self.path().join("index.json")).expect("an index");
+        if !index.contains("annotations") {
+            let named = format!(r#"}},"annotations":{{"org.opencontainers.image.ref.name":"{name}"}}}}]"#);
+            let index = index.replace("}]", &named.replacen("},", ",", 1));
+            self.write("index.json", index.as_bytes());
+        }
     }
 
     pub fn source(&self) -> String {
