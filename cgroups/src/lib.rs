@@ -17,7 +17,8 @@
 //! ```
 //!
 //! What is asked for is what is set: a limit that the host cannot give is an error, unless [`Limits::best_effort`] says otherwise, and then
-//! [`Applied`] tells. Works with the rights it is given: root, or an ordinary user with a delegated subtree; nothing here asks systemd.
+//! [`Applied`] tells. Works with the rights it is given: root, or an ordinary user with a delegated subtree. With the feature `systemd`,
+//! systemd can be asked for a group where it manages the tree.
 //!
 //! Leaves out: starting processes (that needs `clone3`, see `keelbox-launch`). Linux 5.10.
 #![forbid(unsafe_code)]
@@ -33,6 +34,8 @@ mod name;
 mod plan;
 pub mod resctrl;
 mod stats;
+#[cfg(feature = "systemd")]
+pub mod systemd;
 mod weight;
 
 pub use controller::{Controller, Version};

@@ -73,7 +73,8 @@ impl Built {
         // Without a pid namespace of its own, only a control group knows all that belongs to the container when it is to end.
         spec.nested = Host::is_nested();
         spec.grouped |= host.privileged && !spec.nested && !spec.has_new(Kind::Pid);
-        spec.placement = Placement::of(&spec.oci);
+        spec.placement = if spec.systemd.is_some() { None } else { Placement::of(&spec.oci) };
+        crate::named::scope::check(&spec)?;
         spec.modest = (!host.privileged || spec.nested) && spec.profile == Profile::Exact;
         if !spec.grouped && spec.limits.is_best_effort() && !crate::control_group::possible(&spec.limits)? {
             spec.limits = Limits::new();

@@ -34,6 +34,10 @@ impl ControlGroup {
             // What programs left that were killed. Whoever cannot sweep can still make groups.
             let _swept = keelbox_cgroups::gc(&Parent::Own);
         });
+        if spec.systemd.is_some() {
+            let why = "cannot have systemd make the control group of a container without a name";
+            return Err(Error::new(ErrorKind::Unsupported, why).with_hint("create it with a name"));
+        }
         room_for_one(spec, hierarchy)?;
         let name = format!("keelbox-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
         let builder = builder(&name, spec, &spec.limits, hierarchy);
@@ -177,7 +181,7 @@ pub(crate) fn wanted(spec: &Spec) -> bool {
 /// Whether the container cannot be without its group.
 pub(crate) fn insisted(spec: &Spec) -> bool {
     let restricted = spec.devices.is_some() && !spec.modest;
-    spec.grouped || restricted || !spec.limits.is_empty()
+    spec.grouped || spec.systemd.is_some() || restricted || !spec.limits.is_empty()
 }
 
 /// Whether a group is simply not the caller's to make or change.

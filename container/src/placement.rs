@@ -1,6 +1,6 @@
 //! Where the control group of a container comes to be, if that is not left to us: `linux.cgroupsPath`. Pure.
 //!
-//! Leaves out systemd, which is asked for a group of its own. Needs no kernel.
+//! Leaves out systemd, which is asked for a group of its own and has another form of path: see `named/scope.rs`. Needs no kernel.
 
 use std::path::{Path, PathBuf};
 

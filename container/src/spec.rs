@@ -73,6 +73,8 @@ pub(crate) struct Spec {
     pub(crate) limits: Limits,
     /// Where resctrl is, if not where it is mounted.
     pub(crate) resctrl: Option<PathBuf>,
+    /// The bus of the systemd that is asked for the control group.
+    pub(crate) systemd: Option<PathBuf>,
     /// Where the control group is wanted.
     pub(crate) placement: Option<Placement>,
     /// Whether device rules that the caller may not set are none that it needs: those of a bundle that an ordinary user runs.

@@ -78,9 +78,14 @@ fn moot(write: &Write, error: &Error) -> Option<&'static str> {
     }
 }
 
-pub(super) fn update(group: &Group, limits: &Limits) -> Result<Applied> {
+/// What an update would write.
+pub(crate) fn planned(group: &Group, limits: &Limits) -> Result<Plan> {
+    limits.plan_from(&group.hierarchy, &present(group))
+}
+
+pub(crate) fn update(group: &Group, limits: &Limits) -> Result<Applied> {
     let best_effort = limits.is_best_effort();
-    let plan = limits.plan_from(&group.hierarchy, &present(group))?;
+    let plan = planned(group, limits)?;
     if let Some(bytes) = limits.least_usage() {
         refuse_below_usage(group, bytes)?;
     }

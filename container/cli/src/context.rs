@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use keelbox::crates::cgroups::systemd::Bus;
 use keelbox::{ErrorKind, Handle, Runtime};
 
 use crate::failure::Failure;
@@ -90,6 +91,24 @@ fn rootless(global: &Given) -> Result<(), Failure> {
             Err(Failure::new("cannot honour --rootless=false: this program does not run as root"))
         }
         _ => Ok(()),
+    }
+}
+
+/// The bus of the systemd that makes control groups for this user: root's is the system's, whoever else's his own. The library reads no
+/// environment, so that is done here.
+pub(crate) fn bus() -> Bus {
+    if !is_ordinary() {
+        return Bus::system();
+    }
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let addresses = variable("DBUS_SESSION_BUS_ADDRESS").unwrap_or_default();
+    // Several may be given, each with keys; of the kinds of them only this one is a socket with a path.
+    let paths = addresses.split(';').filter_map(|address| address.strip_prefix("unix:"));
+    let path = paths.flat_map(|keys| keys.split(',')).find_map(|key| key.strip_prefix("path="));
+    match (path, variable("XDG_RUNTIME_DIR")) {
+        (Some(path), _) => Bus::at(path),
+        (None, Some(own)) => Bus::at(Path::new(&own).join("bus")),
+        (None, None) => Bus::user(),
     }
 }
 

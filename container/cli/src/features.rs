@@ -17,12 +17,12 @@ pub(crate) fn features(_: &Context<'_>, _: Given) -> Outcome {
 }
 
 fn document() -> Features {
-    use Support::{Absent, Present};
+    use Support::Present;
     let architectures = [Arch::X86_64, Arch::X86, Arch::X32, Arch::Aarch64, Arch::Arm].map(Arch::oci_name);
     let linux = LinuxFeatures::recognised()
         .cgroup_v1(Present)
         .cgroup_v2(Present)
-        .cgroup_systemd(Absent, Absent)
+        .cgroup_systemd(Present, Present)
         .cgroup_rdma(Present)
         .seccomp(Present)
         .seccomp_architectures(architectures)

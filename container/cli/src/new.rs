@@ -59,10 +59,10 @@ impl New {
 
 /// A container up to its start. None is left if its process id cannot be told.
 pub(crate) fn made(context: &Context<'_>, new: &New, owner: Owner) -> Result<Handle, Failure> {
-    if context.manager != Manager::Cgroupfs {
-        return Err(Failure::new("cannot honour --cgroup-manager: it is not supported yet"));
+    if context.manager == Manager::Disabled {
+        return Err(Failure::new("cannot honour --cgroup-manager=disabled: it is not supported yet"));
     }
-    let built = built(new)?;
+    let built = built(context, new)?;
     let process = built.oci().process().as_ref();
     let wants_terminal = process.is_some_and(|process| process.terminal().unwrap_or(false));
     match (wants_terminal, &new.console_socket) {
@@ -85,8 +85,11 @@ pub(crate) fn made(context: &Context<'_>, new: &New, owner: Owner) -> Result<Han
     Ok(handle)
 }
 
-fn built(new: &New) -> Result<Built, Failure> {
+fn built(context: &Context<'_>, new: &New) -> Result<Built, Failure> {
     let mut container = Container::from_bundle(&new.bundle)?;
+    if context.manager == Manager::Systemd {
+        container = container.systemd(&crate::context::bus());
+    }
     if let Some(socket) = &new.console_socket {
         container = container.console_socket(socket);
     }

@@ -61,6 +61,30 @@ fn command_lines() -> testkit::Result {
     Ok(())
 }
 
+/// The form of the path is looked at first, then whether there is a systemd; either way nothing is made.
+#[test]
+fn without_systemd_there_is_no_scope() -> testkit::Result {
+    require!(Root, Program("busybox"));
+    alone!();
+    let bench = Bench::new("cli-systemd")?;
+    let mut config = bench.config("true");
+    let bundle = bench.bundle("bundle", &config)?;
+    let words = ["--systemd-cgroup", "create", "--bundle", &bundle, "a"];
+    let leaks = LeakCheck::begin();
+    if !std::path::Path::new("/run/dbus/system_bus_socket").exists() {
+        let failed = bench.keelbox(&words)?;
+        assert_eq!(failed.status, Some(1));
+        assert!(failed.stderr.contains("cannot ask systemd for a control group: "), "{}", failed.stderr);
+    }
+    put(&mut config, "/linux/cgroupsPath", json!("/a/b"));
+    bench.bundle("bundle", &config)?;
+    let failed = bench.keelbox(&words)?;
+    assert!(failed.stderr.contains("systemd wants the form slice:prefix:name"), "{}", failed.stderr);
+    assert!(fs::read_dir(bench.path("states")).map_or(true, |mut entries| entries.next().is_none()), "nothing is left");
+    leaks.check();
+    Ok(())
+}
+
 #[test]
 fn help_and_version_are_no_failures() -> testkit::Result {
     require!(Program("busybox"));

@@ -59,6 +59,7 @@ impl Container {
             user: UserChoice::default(),
             command: None,
             limits: Limits::new(),
+            systemd: None,
             placement: None,
             resctrl: None,
             modest: false,

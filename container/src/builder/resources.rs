@@ -105,6 +105,19 @@ impl Container {
         self
     }
 
+    /// Has systemd make the control group, as a scope: where it manages the tree, a group that it does not know of is in its way. Default: we make
+    /// it ourselves.
+    ///
+    /// The path of the group, of a bundle or of [`cgroups_path`](Self::cgroups_path), is of the form `slice:prefix:name` then, for
+    /// `prefix-name.scope` in `slice`; without one it is `keelbox-ID.scope` where systemd puts it. Works for containers with a name, on
+    /// hosts with nothing but cgroup v2; anything else, and a machine without systemd, is
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) or [`ErrorKind::Limit`](crate::ErrorKind::Limit) before anything is touched.
+    #[cfg(feature = "systemd")]
+    pub fn systemd(mut self, bus: &keelbox_cgroups::systemd::Bus) -> Self {
+        self.spec.systemd = Some(bus.socket().to_owned());
+        self
+    }
+
     /// The resctrl file system in which `linux.intelRdt` of a bundle is honoured. Default: the one that is mounted.
     pub fn resctrl(mut self, root: impl Into<std::path::PathBuf>) -> Self {
         self.spec.resctrl = Some(root.into());

@@ -23,6 +23,7 @@ use super::hooks::{Outlook, Scene, is_special};
 use super::identity::Identity;
 use super::record::{Barrier, Phase, Record};
 use super::root::{Place, Root};
+use super::scope::Keeper;
 use super::{barrier, group, remove};
 use crate::built::Built;
 use crate::bundle::Content;
@@ -45,7 +46,8 @@ pub(crate) fn create(built: &Built, root: &Path, id: ContainerId) -> Result<Hand
     let place = Place::make(Root::make(root)?, id)?;
     let attempt = format!("cannot create container {}", place.id());
     let _lock = place.lock(&attempt)?;
-    let mut making = Making { built, place: &place, record: None, group: None, class: None, outlook: None };
+    let mut making =
+        Making { built, place: &place, record: None, group: None, keeper: None, class: None, outlook: None };
     match making.make(&stdio) {
         Ok((process, terminal)) => Ok(Handle::new(place, Some(process), terminal)),
         Err(error) => Err(making.undo(error)),
@@ -85,6 +87,8 @@ struct Making<'a> {
     place: &'a Place,
     record: Option<Record>,
     group: Option<Group>,
+    /// What holds the group until the container does.
+    keeper: Option<Keeper>,
     class: Option<Class>,
     outlook: Option<Outlook>,
 }
@@ -112,8 +116,11 @@ impl Making<'_> {
             self.outlook = Some(Outlook::of(self.place, root)?);
         }
         let mut seat = None;
-        if let Some((group, taken)) = prospect.make(built)? {
-            (self.group, seat) = (Some(group), taken);
+        if let Some(made) = prospect.make(built)? {
+            (self.group, seat) = (Some(made.group), made.seat);
+            if let (Some((scope, keeper)), Some(record)) = (made.scope, &mut self.record) {
+                (record.scope, self.keeper) = (Some(scope), Some(keeper));
+            }
         }
         // Behind the group, which the container may be shown.
         let (plan, behind) = self.plan(stdio)?;
@@ -216,7 +223,8 @@ impl Making<'_> {
     }
 
     /// Takes everything back. What cannot be taken back stays written down, so that it can be deleted later.
-    fn undo(self, error: Error) -> Error {
+    fn undo(mut self, error: Error) -> Error {
+        self.keeper = None;
         if let Some(class) = &self.class {
             class.undo();
         }
@@ -225,7 +233,12 @@ impl Making<'_> {
         if !emptied {
             return error;
         }
-        let warnings = self.record.map(|record| remove::afterwards(self.place, &record)).unwrap_or_default();
+        let warnings = self.record.map(|record| {
+            // It goes by itself, but whoever tries again soon may want the name.
+            let _gone = group::forget(&record);
+            remove::afterwards(self.place, &record)
+        });
+        let warnings = warnings.unwrap_or_default();
         let _left = self.place.remove();
         let told: Vec<String> = warnings.iter().map(Error::report).collect();
         if told.is_empty() { error } else { error.with_hint(told.join("; ")) }
@@ -241,6 +254,7 @@ struct Scribe<'m, 'a> {
 impl Witness for Scribe<'_, '_> {
     /// With the phase that the record has.
     fn process(&mut self, pidfd: &OwnedFd, pid: u32) -> Result<()> {
+        self.making.keeper = None;
         let identity = Identity::of(pid, pidfd.as_fd())?;
         self.record(|record| record.process = Some(identity))
     }
@@ -259,7 +273,10 @@ impl Scribe<'_, '_> {
     fn complete(&mut self, pid: u32) -> Result<()> {
         self.making.class.as_ref().map_or(Ok(()), |class| class.add(pid)).map_err(rdt::cannot)?;
         if let (Some(group), Some(limits)) = (self.group, group::late(&self.making.built.spec)) {
-            group.update(&limits).map_err(cannot)?;
+            match &self.making.record {
+                Some(record) => group::update(record, group, &limits)?,
+                None => group.update(&limits).map(drop).map_err(cannot)?,
+            }
         }
         let group = self.group;
         self.record(|record| {

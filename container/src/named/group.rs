@@ -4,6 +4,7 @@
 //! need one. Leaves out what groups are. Oldest kernel: 5.10.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use keelbox_cgroups::{
@@ -12,7 +13,8 @@ use keelbox_cgroups::{
 use keelbox_launch::Seat;
 use keelbox_runtime_spec::ContainerId;
 
-use super::record::{Phase, Record};
+use super::record::{Phase, Record, Scope};
+use super::scope::{self, Asked, Keeper};
 use crate::built::Built;
 use crate::control_group::{CROWDED, builder, cannot, complete, insisted, is_closed, seat};
 use crate::error::{Error, Result};
@@ -27,6 +29,17 @@ pub(crate) struct Prospect {
     pub(crate) directories: Vec<PathBuf>,
     /// Of a group whose place is named: the directories that would be made for it. One with a name of our own is ours altogether.
     pub(crate) made: Option<Vec<PathBuf>>,
+    /// Of one that systemd is to make.
+    asked: Option<Asked>,
+}
+
+/// A group that was made.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) group: Group,
+    pub(crate) seat: Option<Seat>,
+    /// What systemd calls it, and what holds it until the container does.
+    pub(crate) scope: Option<(Scope, Keeper)>,
 }
 
 impl Prospect {
@@ -37,22 +50,32 @@ impl Prospect {
         let (id, unique) = (id.as_str(), unique.trim());
         let name = format!("keelbox-{}-{}", id.get(..64).unwrap_or(id), unique.get(..8).unwrap_or(unique));
         let hierarchy = hierarchy()?;
+        if let Some(bus) = &built.spec.systemd {
+            // Where it will be, systemd decides; it goes by itself when this program is killed in the midst of it.
+            let asked = Some(Asked::of(bus, id, &built.spec)?);
+            return Ok(Self { name, hierarchy, directories: Vec::new(), made: Some(Vec::new()), asked });
+        }
         if built.spec.placement.is_some() {
             let found = builder(&name, &built.spec, &Limits::new(), &hierarchy).prospect().map_err(cannot)?;
             let (directories, made) = (found.directories, Some(found.missing));
-            return Ok(Self { name, hierarchy, directories, made });
+            return Ok(Self { name, hierarchy, directories, made, asked: None });
         }
         let mounts = hierarchy.unified().into_iter().chain(hierarchy.legacy());
         let directories = mounts.flat_map(|mount| places(mount, &name)).collect();
-        Ok(Self { name, hierarchy, directories, made: None })
+        Ok(Self { name, hierarchy, directories, made: None, asked: None })
     }
 
     /// Makes the group, and on cgroup v1 the thread in it that clones. Without limits it is no failure if the caller may not.
-    pub(crate) fn make(self, built: &Built) -> Result<Option<(Group, Option<Seat>)>> {
+    pub(crate) fn make(self, built: &Built) -> Result<Option<Made>> {
         let spec = &built.spec;
+        let limits = if late(spec).is_some() { spec.limits.clone().pids(UNLIMITED) } else { spec.limits.clone() };
+        if let Some(asked) = self.asked {
+            let (group, scope) = asked.make(&limits)?;
+            complete(&group, spec, &self.hierarchy)?;
+            return Ok(Some(Made { group, seat: None, scope: Some(scope) }));
+        }
         // On a host with v1 only, a group has no freezer unless it is asked for.
         let freezer = self.hierarchy.unified().is_none() && self.hierarchy.find(Controller::Freezer).is_some();
-        let limits = if late(spec).is_some() { spec.limits.clone().pids(UNLIMITED) } else { spec.limits.clone() };
         let builder = builder(&self.name, spec, &limits, &self.hierarchy);
         // Whoever holds a name may ask for statistics later, so every controller is at hand.
         let builder = builder.reach(Reach::All).controllers(freezer.then_some(Controller::Freezer));
@@ -65,13 +88,15 @@ impl Prospect {
         complete(&group, spec, &self.hierarchy)?;
         let group = group.keep();
         let seat = seat(&group)?;
-        Ok(Some((group, seat)))
+        Ok(Some(Made { group, seat, scope: None }))
     }
 }
 
 /// The limit of processes that can only be set once the container's process is there.
 pub(crate) fn late(spec: &Spec) -> Option<Limits> {
-    let crowded = spec.limits.values().pids.filter(|count| *count <= CROWDED)?;
+    // In a scope there is a process of ours beside it at first, and one that clones once more.
+    let crowd = if spec.systemd.is_some() { CROWDED + 2 } else { CROWDED };
+    let crowded = spec.limits.values().pids.filter(|count| *count <= crowd)?;
     Some(Limits::new().pids(crowded))
 }
 
@@ -87,6 +112,9 @@ fn places(mount: &Mount, name: &str) -> Vec<PathBuf> {
 ///
 /// Of one whose creation was cut off, only what was made for it: where it was to be, there may be somebody else's processes.
 pub(crate) fn find(record: &Record) -> Result<Option<Group>> {
+    if record.scope.as_ref().is_some_and(|scope| inode(record) != Some(scope.inode)) {
+        return Ok(None);
+    }
     let unsure = record.made.as_ref().filter(|_| record.phase == Phase::Creating);
     let ours = |directory: &&PathBuf| unsure.is_none_or(|made| made.contains(directory));
     match Group::from_directories(record.group.iter().filter(ours)) {
@@ -97,6 +125,27 @@ pub(crate) fn find(record: &Record) -> Result<Option<Group>> {
         Err(error) if error.kind() == GroupError::NotFound => Ok(None),
         Err(error) => Err(cannot(error)),
     }
+}
+
+/// Tells the container's systemd of new limits, if it has one, and writes them.
+pub(crate) fn update(record: &Record, group: &Group, limits: &Limits) -> Result<()> {
+    if let Some(scope) = &record.scope {
+        scope::update(scope, group, limits)?;
+    }
+    group.update(limits).map(drop).map_err(cannot)
+}
+
+/// Has systemd forget the scope of a container that has ended, unless what bears its name now is another one.
+pub(crate) fn forget(record: &Record) -> Result<()> {
+    match &record.scope {
+        Some(scope) if inode(record).is_none_or(|inode| inode == scope.inode) => scope::stop(scope),
+        _ => Ok(()),
+    }
+}
+
+fn inode(record: &Record) -> Option<u64> {
+    let found = record.group.first()?.symlink_metadata().ok()?;
+    Some(found.ino())
 }
 
 /// Takes note of the directories that the group has now.

@@ -290,7 +290,7 @@ impl Handle {
     /// [`ErrorKind::State`] unless it is created or running; [`ErrorKind::Limit`] if it has no control group.
     pub fn pause(&self) -> Result<()> {
         let attempt = format!("cannot pause container {}", self.id());
-        self.change(&attempt, &[Status::Created, Status::Running], |group| group.freeze())
+        self.change(&attempt, &[Status::Created, Status::Running], |_, group| group.freeze().map_err(cannot))
     }
 
     /// Lets the container go on.
@@ -300,7 +300,7 @@ impl Handle {
     /// [`ErrorKind::State`] unless it is paused.
     pub fn resume(&self) -> Result<()> {
         let attempt = format!("cannot resume container {}", self.id());
-        self.change(&attempt, &[Status::Paused], |group| group.thaw())
+        self.change(&attempt, &[Status::Paused], |_, group| group.thaw().map_err(cannot))
     }
 
     /// What the container uses now.
@@ -321,7 +321,7 @@ impl Handle {
     /// [`ErrorKind::State`] if it has ended; [`ErrorKind::Limit`] if a limit cannot be had, or it has no control group.
     pub fn update(&self, limits: &Limits) -> Result<()> {
         let attempt = format!("cannot change limits of container {}", self.id());
-        self.change(&attempt, &LIVING, |group| group.update(limits).map(|_| ()))
+        self.change(&attempt, &LIVING, |record, group| group::update(record, group, limits))
     }
 
     /// Changes limits and device rules to those of `linux.resources` of the OCI runtime specification, as engines send them. What is not
@@ -333,9 +333,9 @@ impl Handle {
     pub fn update_resources(&self, resources: &oci::LinuxResources) -> Result<()> {
         let attempt = format!("cannot change limits of container {}", self.id());
         let (limits, rules) = (crate::limits::from_oci(resources)?, crate::device_rules::from_oci(resources)?);
-        self.change(&attempt, &LIVING, |group| {
-            group.update(&limits)?;
-            rules.as_ref().map_or(Ok(()), |rules| group.devices(rules))
+        self.change(&attempt, &LIVING, |record, group| {
+            group::update(record, group, &limits)?;
+            rules.as_ref().map_or(Ok(()), |rules| group.devices(rules)).map_err(cannot)
         })
     }
 
@@ -362,19 +362,14 @@ impl Handle {
     }
 
     /// Does something to the control group, which may get further directories by it.
-    fn change(
-        &self,
-        attempt: &str,
-        when: &[Status],
-        work: impl FnOnce(&Group) -> Result<(), keelbox_cgroups::Error>,
-    ) -> Result<()> {
+    fn change(&self, attempt: &str, when: &[Status], work: impl FnOnce(&Record, &Group) -> Result<()>) -> Result<()> {
         let _lock = self.place.lock(attempt)?;
         let (mut record, status) = self.look(attempt)?;
         if !when.contains(&status) {
             return Err(Error::new(ErrorKind::State, format!("{attempt}: it is {status}")));
         }
         let group = self.group(&record, attempt)?;
-        let done = work(&group).map_err(cannot);
+        let done = work(&record, &group);
         if group::remember(&mut record, &group) {
             self.place.write(&record)?;
         }

@@ -13,6 +13,11 @@ mod identity;
 mod record;
 mod remove;
 mod root;
+#[cfg(feature = "systemd")]
+pub(crate) mod scope;
+#[cfg(not(feature = "systemd"))]
+#[path = "no_scope.rs"]
+pub(crate) mod scope;
 mod start;
 
 use std::path::{Path, PathBuf};

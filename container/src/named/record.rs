@@ -41,6 +41,9 @@ pub(crate) struct Record {
     /// Which directories were made for the group, or may come to be; its own ones if this is not said.
     #[serde(default)]
     pub(crate) made: Option<Vec<PathBuf>>,
+    /// What systemd calls the group, if it made that.
+    #[serde(default)]
+    pub(crate) scope: Option<Scope>,
     /// Directories of resctrl that go with the container, or may come to be, the innermost first.
     #[serde(default)]
     pub(crate) classes: Vec<PathBuf>,
@@ -75,6 +78,16 @@ pub(crate) struct Barrier {
     arguments: Vec<u8>,
 }
 
+/// A group that systemd made.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct Scope {
+    /// The socket of the bus that it is on.
+    pub(crate) bus: PathBuf,
+    pub(crate) unit: String,
+    /// The inode of the group's directory. It is gone with its last process, and another scope of the same name has another one.
+    pub(crate) inode: u64,
+}
+
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 struct StoredFilter {
     flags: u32,
@@ -104,6 +117,7 @@ impl Record {
             process: None,
             group,
             made: None,
+            scope: None,
             classes: Vec::new(),
             bundle,
             kinds: kinds.flags(),

@@ -79,6 +79,10 @@ pub(crate) fn clear(handle: &Handle, record: &Record, attempt: &str) -> Result<(
         Some(group) => remove_group(group)?,
         None => {}
     }
+    if record.phase == Phase::Created {
+        // It is empty, and so goes by itself, unless systemd is gone.
+        handle.warn(group::forget(record).err());
+    }
     keelbox_cgroups::resctrl::remove(&record.classes).map_err(crate::rdt::cannot)?;
     handle.warn(afterwards(place, record));
     place.remove()
