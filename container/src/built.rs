@@ -1,6 +1,7 @@
 //! A checked container: names looked up, image unpacked, everything planned. What remains is to run it, once or often.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use keelbox_cgroups::{Hierarchy, Limits};
 use keelbox_image_spec::Unpacked;
@@ -59,10 +60,10 @@ impl Built {
         crate::mount_label::honoured(&spec.oci)?;
         crate::volume::bind(&mut spec)?;
         let image = unpack(&mut spec)?;
-        spec.top = top(&spec, image.as_ref());
+        spec.top = top(&spec, image.as_deref());
         if let UserChoice::Named(user) = std::mem::take(&mut spec.user) {
             let root = spec.root.clone();
-            crate::user::resolve(&user, &root, image.as_ref(), spec.process())?;
+            crate::user::resolve(&user, &root, image.as_deref(), spec.process())?;
         }
         defaults::complete(&mut spec, &host)?;
         check::complete(&spec, &host)?;
@@ -192,6 +193,10 @@ impl Built {
             detached: spec.detached,
             inside: self.inside(),
         })?;
+        if spec.detached {
+            // Nobody here lives as long as it does.
+            crate::image::pin(spec.image.as_deref(), "detached", process.life.pid)?;
+        }
         if !spec.keep_changes {
             process.life.layer = kept.take();
         }
@@ -253,12 +258,12 @@ impl Built {
             self.spec.namespaces().map(|(kind, _)| kind).filter(|kind| *kind != Kind::Time).collect();
         let process = self.spec.oci.process().clone().unwrap_or_default();
         let common = Common::of(&self.spec.oci, self.spec.callers_keyring);
-        Inside { kinds, process, common, filter: self.filter.clone(), host: self.host.clone() }
+        Inside { kinds, process, common, filter: self.filter.clone(), host: self.host.clone(), _image: self.spec.image.clone() }
     }
 }
 
 /// Unpacks an image into layers, and takes over what it says about its program.
-fn unpack(spec: &mut Spec) -> Result<Option<Unpacked>> {
+fn unpack(spec: &mut Spec) -> Result<Option<Arc<Unpacked>>> {
     let RootSource::Image(image) = &spec.root else { return Ok(None) };
     let settings = image.process().map_err(crate::image::refused)?;
     let entrypoint = image.config().entrypoint().to_vec();
@@ -266,6 +271,8 @@ fn unpack(spec: &mut Spec) -> Result<Option<Unpacked>> {
     let layers = unpacked.layers().iter().map(|layer| layer.path().to_owned()).collect();
     spec.root = RootSource::Layers { layers, bytes: None };
     defaults::from_image(spec, &settings, &entrypoint);
+    let unpacked = Arc::new(unpacked);
+    spec.image = Some(Arc::clone(&unpacked));
     Ok(Some(unpacked))
 }
 

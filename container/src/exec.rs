@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::ops::Deref;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use keelbox_cgroups::Group;
+use keelbox_image_spec::Unpacked;
 use keelbox_launch::{Step, list};
 use keelbox_namespaces::NamespaceSet;
 use oci_spec::runtime as oci;
@@ -38,6 +40,8 @@ pub(crate) struct Inside {
     pub(crate) common: Common,
     pub(crate) filter: Option<Filter>,
     pub(crate) host: Host,
+    /// The layers that it runs from, which stay in their store as long as this lives.
+    pub(crate) _image: Option<Arc<Unpacked>>,
 }
 
 /// A running container as its further programs need it.

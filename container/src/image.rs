@@ -13,6 +13,12 @@ pub(crate) fn unpack(image: &Image, store: Option<&Path>) -> Result<Unpacked> {
     image.unpack(&store).map_err(refused)
 }
 
+/// Keeps the layers of the container `id` in their store as long as its process lives, whoever collects garbage there and whether
+/// this program still runs.
+pub(crate) fn pin(image: Option<&Unpacked>, id: &str, pid: u32) -> Result<()> {
+    image.map_or(Ok(()), |image| image.pin(&format!("{id}.{pid}"), pid)).map_err(refused)
+}
+
 /// Root's store is the machine's; everybody else's is below their home directory.
 pub(crate) fn default_store() -> Result<PathBuf> {
     let user = nix::unistd::geteuid();

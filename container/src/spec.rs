@@ -3,11 +3,12 @@
 //! The builder edits a [`Spec`], a bundle's `config.json` is read into one, and every planner starts from one.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use keelbox_cgroups::Limits;
 use keelbox_cgroups::devices::Rules;
-use keelbox_image_spec::Image;
+use keelbox_image_spec::{Image, Unpacked};
 use keelbox_namespaces::Kind;
 use oci_spec::runtime as oci;
 
@@ -106,6 +107,8 @@ pub(crate) struct Spec {
     /// Descriptors of the program from 3 on.
     pub(crate) descriptors: Vec<Stdio>,
     pub(crate) store: Option<PathBuf>,
+    /// The unpacked image that the layers are of. As long as it lives, they stay in their store.
+    pub(crate) image: Option<Arc<Unpacked>>,
     /// Named volumes, each with the path inside at which it is.
     pub(crate) volumes: Vec<(String, PathBuf)>,
     /// Whether the caller named the working directory, which must exist then.

@@ -1,6 +1,10 @@
 //! A real Debian image, as root and as an ordinary user. Slow the first time: it is made by debootstrap.
 
-use keelbox::{Container, Image, MIB, Reason};
+mod common;
+
+use common::Small;
+use keelbox::crates::image_spec::{Collector, Store};
+use keelbox::{Container, Image, MIB, Reason, Runtime, Signal, Stdio};
 use keelbox_testkit::{self as testkit, as_user, require};
 
 fn debian() -> testkit::Result<Image> {
@@ -62,6 +66,37 @@ fn a_debian_program_runs_as_an_ordinary_user() -> testkit::Result {
         .args(["sh", "-c", "id -u; pwd; hostname; echo $LANG"])
         .output()?;
     assert_eq!(out.text(), "1000\n/srv\nbox\nC.UTF-8\n");
+    Ok(())
+}
+
+/// Whoever collects the garbage of a store leaves alone what containers run from: one that this program holds, and one that
+/// would outlive it.
+#[test]
+fn the_layers_of_a_running_container_are_not_collected() -> testkit::Result {
+    require!(Root, Overlay, Program("busybox"));
+    let small = Small::busybox(r#""Cmd": ["sleep", "600"]"#)?;
+    let store = Store::open(small.store())?;
+    let collected = || -> testkit::Result<usize> { Ok(Collector::new(&store).collect()?.layers) };
+    let mut process = small.container()?.spawn()?;
+    assert_eq!(collected()?, 0);
+    assert!(process.exec(["ls", "/bin/busybox"]).output()?.status.success(), "its files are still there");
+    process.kill()?;
+    process.wait()?;
+    drop(process);
+    assert_eq!(collected()?, 1);
+
+    let states = tempfile::tempdir()?;
+    let runtime = Runtime::at(states.path().join("states"));
+    let quiet = |container: Container| container.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let handle = runtime.create(&quiet(small.container()?).build()?, "web-1")?;
+    assert_eq!(collected()?, 0, "created");
+    handle.start()?;
+    assert_eq!(collected()?, 0, "running");
+    handle.kill(Signal::KILL)?;
+    handle.wait()?;
+    handle.delete()?;
+    assert_eq!(collected()?, 1, "its end needs no word to the store");
+    assert_eq!(std::fs::read_dir(small.store().join("leases"))?.count(), 0);
     Ok(())
 }
 

@@ -6,24 +6,28 @@
 
 use crate::digest::{Hasher, expect};
 use crate::error::Attempt;
+use crate::lease::Lease;
 use crate::store::{Store, unique};
 use crate::{Digest, Error, ErrorKind, Result, files};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, openat, renameat};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmod, fchmodat, fstat, mkdirat};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmod, fchmodat, fstat, mkdirat};
 use nix::unistd::{ftruncate, syncfs};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// How long a partial download that nobody takes up is kept.
 const KEEP_PARTIAL: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// The two directories, open.
+/// The two directories, open. What was asked for or written by way of it is not collected as long as it lives.
 #[derive(Debug)]
 pub(crate) struct Content {
     store: Store,
+    kept: Mutex<Option<(Lease, HashSet<Digest>)>>,
     blobs: OwnedFd,
     ingest: OwnedFd,
 }
@@ -35,11 +39,26 @@ impl Content {
         for algorithm in ["sha256", "sha512"] {
             make(&blobs, algorithm).attempt(|| store.failed("write"))?;
         }
-        Ok(Self { blobs, ingest: store.make_directory("ingest")?, store: store.clone() })
+        Ok(Self { blobs, ingest: store.make_directory("ingest")?, store: store.clone(), kept: Mutex::default() })
+    }
+
+    /// Names `digest` in a lease. Ask only afterwards whether it is there.
+    fn keep(&self, digest: &Digest) -> Result<()> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *kept {
+            None => *kept = Some((self.store.lease([digest.to_string()])?, HashSet::from([digest.clone()]))),
+            Some((lease, digests)) if !digests.contains(digest) => {
+                lease.add([digest.to_string()])?;
+                digests.insert(digest.clone());
+            }
+            Some(_) => {}
+        }
+        Ok(())
     }
 
     /// Whether a blob of that size is there. What it contains is verified by whoever reads it.
     pub(crate) fn has(&self, digest: &Digest, size: u64) -> Result<bool> {
+        self.keep(digest)?;
         let stat = files::stat(&self.blobs, path(digest).as_bytes()).attempt(|| self.store.failed("read"))?;
         Ok(stat
             .is_some_and(|stat| files::file_type(&stat) == SFlag::S_IFREG && u64::try_from(stat.st_size) == Ok(size)))
@@ -47,45 +66,97 @@ impl Content {
 
     /// Reads a small blob whose content is right; `None` if there is none, or it is damaged.
     pub(crate) fn read(&self, digest: &Digest, limit: u64) -> Result<Option<Vec<u8>>> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = match openat(&self.blobs, path(digest).as_str(), flags, Mode::empty()) {
-            Err(Errno::ENOENT) => return Ok(None),
-            other => File::from(other.attempt(|| self.store.failed("read"))?),
-        };
+        let Some(file) = self.open_blob(digest)? else { return Ok(None) };
         let mut content = Vec::new();
         file.take(limit.saturating_add(1)).read_to_end(&mut content).attempt(|| self.store.failed("read"))?;
         let right = content.len() as u64 <= limit && crate::digest::verify(&content, digest, "blob").is_ok();
         Ok(right.then_some(content))
     }
 
-    /// Whether a blob that is there is what it is called. One that is not goes away.
-    #[cfg(feature = "registry")]
-    pub(crate) fn is_right(&self, digest: &Digest) -> Result<bool> {
+    /// The digests of the blobs, sorted.
+    pub(crate) fn list(&self) -> Result<Vec<Digest>> {
+        let mut digests: Vec<Digest> = self.files()?.into_iter().filter_map(|(_, digest)| digest).collect();
+        digests.sort_unstable();
+        Ok(digests)
+    }
+
+    /// Everything in the directories of blobs, by its path below `blobs/`, and what that names.
+    pub(crate) fn files(&self) -> Result<Vec<(String, Option<Digest>)>> {
+        let mut found = Vec::new();
+        for algorithm in ["sha256", "sha512"] {
+            let directory = files::open_directory(&self.blobs, algorithm.as_bytes());
+            let directory = directory.attempt(|| self.store.failed("list"))?;
+            for name in files::names(directory.as_fd()).attempt(|| self.store.failed("list"))? {
+                let name = name.to_string_lossy();
+                found.push((format!("{algorithm}/{name}"), format!("{algorithm}:{name}").parse().ok()));
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn stat(&self, digest: &Digest) -> Result<Option<FileStat>> {
+        files::stat(&self.blobs, path(digest).as_bytes()).attempt(|| self.store.failed("read"))
+    }
+
+    /// The directory that all blobs are below, and the path of one there.
+    pub(crate) fn place(&self, digest: &Digest) -> (&OwnedFd, String) {
+        (&self.blobs, path(digest))
+    }
+
+    /// Takes something out of `blobs/`.
+    pub(crate) fn discard(&self, path: &str) -> Result<()> {
+        match renameat(&self.blobs, path, self.store.trash(), unique("b").as_str()) {
+            Err(Errno::ENOENT) => Ok(()),
+            other => other.attempt(|| self.store.failed("write")),
+        }
+    }
+
+    pub(crate) fn discard_blob(&self, digest: &Digest) -> Result<()> {
+        self.discard(&path(digest))
+    }
+
+    pub(crate) fn first_byte(&self, digest: &Digest) -> Result<Option<u8>> {
+        let mut byte = [0];
+        let Some(mut file) = self.open_blob(digest)? else { return Ok(None) };
+        let count = file.read(&mut byte).attempt(|| self.store.failed("read"))?;
+        Ok((count > 0).then_some(byte[0]))
+    }
+
+    fn open_blob(&self, digest: &Digest) -> Result<Option<File>> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let mut file = match openat(&self.blobs, path(digest).as_str(), flags, Mode::empty()) {
-            Err(Errno::ENOENT) => return Ok(false),
-            other => File::from(other.attempt(|| self.store.failed("read"))?),
-        };
+        match openat(&self.blobs, path(digest).as_str(), flags, Mode::empty()) {
+            Err(Errno::ENOENT) => Ok(None),
+            other => Ok(Some(File::from(other.attempt(|| self.store.failed("read"))?))),
+        }
+    }
+
+    /// The digest that a blob's content has; `None` if there is no such blob.
+    pub(crate) fn computed(&self, digest: &Digest) -> Result<Option<Digest>> {
+        let what = || format!("cannot read blob {digest} in the store {}", self.store.path().display());
+        let Some(mut file) = self.open_blob(digest)? else { return Ok(None) };
         let mut hasher = Hasher::new(digest.algorithm());
         let mut buffer = vec![0; 256 << 10];
         loop {
-            match file.read(&mut buffer).attempt(|| self.store.failed("read"))? {
-                0 => break,
+            match file.read(&mut buffer).attempt(what)? {
+                0 => return Ok(Some(hasher.finish())),
                 count => hasher.update(&buffer[..count]),
             }
         }
-        let right = hasher.finish() == *digest;
-        if !right {
-            match files::unlink(&self.blobs, path(digest).as_bytes()) {
-                Err(Errno::ENOENT) => {}
-                other => other.attempt(|| self.store.failed("write"))?,
-            }
+    }
+
+    /// Whether a blob that is there is what it is called. One that is not goes away.
+    #[cfg(feature = "registry")]
+    pub(crate) fn is_right(&self, digest: &Digest) -> Result<bool> {
+        let Some(computed) = self.computed(digest)? else { return Ok(false) };
+        if computed != *digest {
+            self.discard_blob(digest)?;
         }
-        Ok(right)
+        Ok(computed == *digest)
     }
 
     /// Adds a small document whose digest the caller has computed or checked.
     pub(crate) fn put(&self, digest: &Digest, content: &[u8]) -> Result<()> {
+        self.keep(digest)?;
         if self.read(digest, content.len() as u64)?.is_some() {
             return Ok(());
         }
@@ -98,6 +169,7 @@ impl Content {
     /// Takes the lock of a blob that is on its way. While another thread or process has it, `waiting` is asked again and
     /// again and may give up. The caller then looks whether the blob has come.
     pub(crate) fn ingest(&self, digest: &Digest, waiting: &dyn Fn() -> Result<()>) -> Result<Ingest<'_>> {
+        self.keep(digest)?;
         let name = format!("{}-{}.part", digest.algorithm().name(), digest.hex());
         let failed = || self.store.failed("write");
         loop {

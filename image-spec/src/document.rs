@@ -8,6 +8,9 @@ use crate::json::{self, Field};
 use crate::{Digest, Error, Platform, Result};
 use std::collections::BTreeMap;
 
+pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
 /// What a media type means to this crate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
@@ -97,6 +100,15 @@ impl Descriptor {
 
     pub(crate) fn digest(&self) -> Result<Digest> {
         self.digest.parse()
+    }
+
+    /// The content, if the descriptor carries it: verified.
+    pub(crate) fn embedded(&self, what: &str) -> Result<Option<Vec<u8>>> {
+        let Some(data) = &self.data else { return Ok(None) };
+        let content = base64(data, what)?;
+        crate::blobs::check_size(content.len() as u64, self.size, what)?;
+        crate::digest::verify(&content, &self.digest()?, what)?;
+        Ok(Some(content))
     }
 
     /// Attestations and other things without a platform are listed in indexes but are never an image to run.
@@ -235,8 +247,6 @@ fn sextet(byte: u8) -> Option<u8> {
 mod tests {
     use super::*;
 
-    const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-    const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
     const DIGEST: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
 
     fn manifest(extra: &str) -> String {

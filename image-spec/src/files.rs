@@ -73,6 +73,65 @@ pub(crate) fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()
     Ok(())
 }
 
+/// What to look into next, in a directory that is being walked.
+struct Branch {
+    identity: (u64, u64),
+    open: Option<OwnedFd>,
+    /// Its directories that were not entered yet.
+    rest: Vec<CString>,
+}
+
+/// Tells `visit` of `name` and everything below it, in no order. Uses a bounded number of descriptors and no recursion,
+/// and does not follow links. What disappears meanwhile is left out.
+pub(crate) fn walk(parent: impl AsFd, name: &[u8], visit: &mut dyn FnMut(&FileStat)) -> Result<()> {
+    let Some(top) = stat(parent.as_fd(), name)? else { return Ok(()) };
+    visit(&top);
+    if file_type(&top) != SFlag::S_IFDIR {
+        return Ok(());
+    }
+    let mut branches = vec![Branch::enter(parent.as_fd(), name, visit)?];
+    while let Some(branch) = branches.last_mut() {
+        let Some(next) = branch.rest.pop() else {
+            let done = branches.pop().and_then(|branch| branch.open);
+            let (Some(above), Some(done)) = (branches.last_mut(), done) else { continue };
+            if above.open.is_none() {
+                let directory = open_directory(&done, b"..")?;
+                let stat = fstat(&directory)?;
+                if (stat.st_dev, stat.st_ino) != above.identity {
+                    return Err(Errno::ESTALE);
+                }
+                above.open = Some(directory);
+            }
+            continue;
+        };
+        let Some(directory) = &branch.open else { return Err(Errno::ESTALE) };
+        match Branch::enter(directory.as_fd(), next.to_bytes(), visit) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            below => branches.push(below?),
+        }
+        if let Some(far) = branches.len().checked_sub(OPEN_LEVELS + 1) {
+            branches[far].open = None;
+        }
+    }
+    Ok(())
+}
+
+impl Branch {
+    fn enter(parent: BorrowedFd<'_>, name: &[u8], visit: &mut dyn FnMut(&FileStat)) -> Result<Self> {
+        let directory = open_directory(parent, name)?;
+        let own = fstat(&directory)?;
+        let mut rest = Vec::new();
+        for name in names(directory.as_fd())? {
+            let Some(found) = stat(&directory, name.to_bytes())? else { continue };
+            visit(&found);
+            if file_type(&found) == SFlag::S_IFDIR {
+                rest.push(name);
+            }
+        }
+        Ok(Self { identity: (own.st_dev, own.st_ino), open: Some(directory), rest })
+    }
+}
+
 /// How many levels of a tree are kept open at a time.
 const OPEN_LEVELS: usize = 24;
 
@@ -205,6 +264,9 @@ mod tests {
             directory = open_directory(&directory, b"d").expect("open");
         }
         drop(directory);
+        let mut seen = 0;
+        walk(&at, b"deep", &mut |_| seen += 1).expect("walked");
+        assert_eq!(seen, 1 + 10_000 + 10);
         let small = std::thread::Builder::new().stack_size(256 << 10);
         small.spawn(move || remove_tree(&at, b"deep")).expect("thread").join().expect("no overflow").expect("removed");
         assert_eq!(fs::read_dir(top.path()).expect("list").count(), 0);

@@ -6,6 +6,7 @@
 use crate::blobs::{Blobs, Extent, blob_name};
 use crate::document::Descriptor;
 use crate::layout::Chosen;
+use crate::lease::Lease;
 use crate::names::Record;
 use crate::source::Source;
 use crate::{Digest, Error, ImageConfig, Limits, Platform, ProcessSettings, Result, Store, docker, layout};
@@ -42,6 +43,8 @@ struct Inner {
     limits: Limits,
     /// The store that it is from.
     home: Option<Store>,
+    /// What keeps the blobs there.
+    _lease: Option<Lease>,
     /// Layers that are still being downloaded.
     #[cfg(feature = "registry")]
     arrivals: Option<Arc<crate::arrivals::Arrivals>>,
@@ -182,9 +185,27 @@ impl OpenOptions {
         name: Option<String>,
     ) -> Result<Image> {
         let blobs = Blobs::open_directory(store.path())?;
+        // The top first, then what it turns out to need. A part that was collected between the two is found missing later.
+        let mut lease = match store.lease([digest.to_string()]) {
+            Ok(lease) => Some(lease),
+            // A full disk must not keep anybody from using what is there.
+            Err(error) if is_full(&error) => None,
+            Err(error) => return Err(error),
+        };
         let descriptor = Descriptor::new(media_type, digest, size);
-        let chosen = layout::manifest(&blobs, descriptor, name, &self.limits)?;
-        self.chosen(blobs, chosen, Some(store))
+        let chosen = layout::resolve(&blobs, descriptor, name, &self.platform, &self.limits)?;
+        if let Some(lease) = &mut lease {
+            let below = chosen.manifest.layers.iter().chain([&chosen.manifest.config]);
+            match lease.add(below.map(|below| below.digest.clone()).chain([chosen.digest.to_string()])) {
+                Err(error) if !is_full(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        let image = self.chosen(blobs, chosen, Some(store))?;
+        let inner = Arc::into_inner(image.0);
+        // Made in the line before.
+        let inner = inner.expect("an image that nobody else has");
+        Ok(Image(Arc::new(Inner { _lease: lease, ..inner })))
     }
 
     fn chosen(&self, blobs: Blobs, chosen: Chosen, home: Option<&Store>) -> Result<Image> {
@@ -223,6 +244,7 @@ impl OpenOptions {
             config,
             limits: self.limits,
             home: home.cloned(),
+            _lease: None,
             #[cfg(feature = "registry")]
             arrivals: None,
         })))
@@ -244,6 +266,7 @@ impl OpenOptions {
             config: saved.config,
             limits: self.limits,
             home: None,
+            _lease: None,
             #[cfg(feature = "registry")]
             arrivals: None,
         })))
@@ -255,6 +278,11 @@ impl OpenOptions {
         }
         Ok(())
     }
+}
+
+fn is_full(error: &Error) -> bool {
+    use nix::errno::Errno::{EDQUOT, ENOSPC};
+    [ENOSPC, EDQUOT].iter().any(|full| error.kind() == crate::ErrorKind::Os(*full as i32))
 }
 
 impl Image {

@@ -26,8 +26,21 @@ pub(crate) fn choose(blobs: &Blobs, name: Option<&str>, platform: &Platform, lim
     let what = format!("index.json in {place}");
     let index = Index::parse(&blobs.document("index.json", limits.manifest_bytes)?, "", &what)?;
     let candidates = named(&index.manifests, name).map_err(|error| error.within(&place))?;
-    let mut descriptor = by_platform(candidates, platform).map_err(|error| error.within(&place))?.clone();
+    let descriptor = by_platform(candidates, platform).map_err(|error| error.within(&place))?.clone();
     let found_name = reference_names(&descriptor).next().map(str::to_owned);
+    resolve(blobs, descriptor, found_name, platform, limits)
+}
+
+/// Goes from an index, and indexes within it, to the manifest for `platform`.
+pub(crate) fn resolve(
+    blobs: &Blobs,
+    descriptor: Descriptor,
+    found_name: Option<String>,
+    platform: &Platform,
+    limits: &Limits,
+) -> Result<Chosen> {
+    let place = blobs.path().display();
+    let mut descriptor = descriptor;
     for _ in 0..=limits.index_depth {
         match kind(&descriptor.media_type) {
             Kind::Index => {

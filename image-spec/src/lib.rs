@@ -21,7 +21,7 @@
 //!
 //! [`Image::edit`] changes an image: settings, layers of files ([`Changeset`]), squashing, another base, another compression.
 //!
-//! What it leaves out: running programs for a layer, garbage collection, and mounting.
+//! What it leaves out: running programs for a layer, and mounting.
 
 #![forbid(unsafe_code)]
 
@@ -29,6 +29,7 @@
 mod arrivals;
 mod blobs;
 mod changeset;
+mod collect;
 mod compress;
 mod config;
 mod content;
@@ -38,10 +39,12 @@ mod document;
 mod done;
 mod edit;
 mod error;
+mod examine;
 mod files;
 mod image;
 mod json;
 mod layout;
+mod lease;
 mod limits;
 mod names;
 mod platform;
@@ -54,15 +57,18 @@ mod spool;
 mod store;
 mod tar;
 mod unpack;
+mod usage;
 mod user;
 mod view;
 
 pub use changeset::{Changeset, Pick};
+pub use collect::{Collected, Collector};
 pub use compress::Compression;
 pub use config::{History, ImageConfig};
 pub use digest::{Algorithm, Digest};
 pub use edit::Edit;
 pub use error::{Error, ErrorKind, Result};
+pub use examine::{Examination, Problem};
 pub use image::{Image, Layer, OpenOptions};
 pub use limits::Limits;
 pub use oci_spec;
@@ -72,5 +78,6 @@ pub use reference::Reference;
 pub use store::Store;
 pub use unpack::note::{Note, NoteKind};
 pub use unpack::{Devices, Durability, LinkedParent, Ownership, RootMetadata, UnpackOptions, Unpacked, UnpackedLayer};
+pub use usage::{ImageUsage, StoredImage, Usage};
 pub use user::{ResolvedUser, User};
 pub use view::Layers;

@@ -147,17 +147,41 @@ impl Store {
         Error::not_found(format!("there is no image {} in the store {}", name.familiar(), self.path().display()))
     }
 
-    fn records(&self) -> Result<Vec<Record>> {
+    pub(crate) fn records(&self) -> Result<Vec<Record>> {
+        let mut records: Vec<Record> =
+            self.record_files()?.into_iter().map(|(_, record)| record).collect::<Result<_>>()?;
+        records.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(records)
+    }
+
+    /// The files of names, with what they say.
+    pub(crate) fn record_files(&self) -> Result<Vec<(String, Result<Record>)>> {
         let references = self.make_directory("refs")?;
         let mut records = Vec::new();
         for name in files::names(references.as_fd()).attempt(|| self.failed("list"))? {
-            let Ok(name) = name.into_string() else { continue };
-            if !name.starts_with('.') {
-                records.extend(self.read_record(&references, &name)?);
+            let name = name.to_string_lossy().into_owned();
+            if name.starts_with('.') {
+                continue;
             }
+            let record = self.read_record(&references, &name);
+            // A name that went meanwhile is none, and a copy of one under another name is a damaged one.
+            let Some(record) = record.transpose() else { continue };
+            let own = record.and_then(|record| match file_name(&record.name) == name {
+                true => Ok(record),
+                false => Err(Error::format(format!("{} is called {name}", record.name))),
+            });
+            records.push((name, own));
         }
-        records.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(records)
+    }
+
+    /// Takes the file of a name away, whatever is in it.
+    pub(crate) fn remove_record(&self, file: &str) -> Result<()> {
+        let references = self.make_directory("refs")?;
+        match files::unlink(&references, file.as_bytes()) {
+            Err(Errno::ENOENT) => Ok(()),
+            other => other.attempt(|| self.failed("write")),
+        }
     }
 
     fn read_record(&self, references: &std::os::fd::OwnedFd, name: &str) -> Result<Option<Record>> {
@@ -173,9 +197,12 @@ impl Store {
     }
 
     /// Makes the store readable for others. The names are the truth; this is a picture of them.
-    fn write_index(&self) -> Result<()> {
+    pub(crate) fn write_index(&self) -> Result<()> {
         let _lock = self.lock(INDEX_LOCK)?;
-        let manifests: Vec<String> = self.records()?.iter().map(Record::descriptor).collect();
+        // A name that is damaged must not keep others from getting theirs.
+        let mut records: Vec<Record> = self.record_files()?.into_iter().filter_map(|(_, record)| record.ok()).collect();
+        records.sort_by(|one, other| one.name.cmp(&other.name));
+        let manifests: Vec<String> = records.iter().map(Record::descriptor).collect();
         let index = format!(
             "{{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"manifests\":[{}]}}\n",
             manifests.join(",")

@@ -1,8 +1,8 @@
 //! The directory in which unpacked layers live.
 //!
 //! Job: its shape on disk, its locks, and what makes a layer complete, as the table at [`Store`] says. Everything is done by
-//! descriptor from the root, which only its owner can enter. Leaves out blobs (`content.rs`), names (`names.rs`) and
-//! the collection of garbage. Oldest kernel: any supported one.
+//! descriptor from the root, which only its owner can enter. Leaves out blobs (`content.rs`), names (`names.rs`), what is
+//! in use (`lease.rs`) and the collection of garbage (`collect.rs`). Oldest kernel: any supported one.
 
 use crate::content::Content;
 use crate::done::Done;
@@ -30,6 +30,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// | `layers/KEY/layer.idx` | [notes](crate::Note) about it |
 /// | `layers/KEY/done` | written last; without it the layer does not count |
 /// | `locks/NN` | `flock` of the layers whose digest falls there, held while one is unpacked |
+/// | `locks` | `flock`, shared while somebody begins to use something, exclusive while garbage is told from the rest |
+/// | `leases/*` | what a running process uses, locked by it; `pin-ID`: what a container uses |
 /// | `trash/` | what is being deleted |
 /// | `blobs/ALGORITHM/HEX` | verified content: manifests, configurations, compressed layers |
 /// | `ingest/*.part` | a download, locked by whoever works on it, kept for a week when it breaks off |
@@ -55,11 +57,12 @@ struct Inner {
     root: OwnedFd,
     layers: OwnedFd,
     locks: OwnedFd,
+    leases: OwnedFd,
     trash: OwnedFd,
 }
 
 /// Locks are spread over this many files, so that unpacking an image holds few descriptors and locks are never deleted.
-const SHARDS: u8 = 32;
+pub(crate) const SHARDS: u8 = 32;
 
 impl Store {
     /// Opens the store at `path`, making it (mode 0700, with parents) if there is none.
@@ -85,9 +88,10 @@ impl Store {
         }
         let directory = |name: &str| -> Result<OwnedFd> { crate::content::make(&root, name).attempt(failed) };
         let (layers, locks, trash) = (directory("layers")?, directory("locks")?, directory("trash")?);
+        let leases = directory("leases")?;
         check_version(&root, path)?;
         let path = std::path::absolute(path).attempt(failed)?;
-        Ok(Self(Arc::new(Inner { path, root, layers, locks, trash })))
+        Ok(Self(Arc::new(Inner { path, root, layers, locks, leases, trash })))
     }
 
     /// Opens the store that programs share by default: `/var/lib/keelbox` for root, `.local/share/keelbox` below `home`
@@ -129,7 +133,7 @@ impl Store {
     }
 
     /// Removes the layer `key` and its files. Waits while a layer that shares its lock is being unpacked. Nothing protects
-    /// a layer that a container uses: overlayfs goes on with deleted files, but do not count on it.
+    /// a layer that a container uses; [`Collector`](crate::Collector) removes what nobody uses.
     ///
     /// # Errors
     /// `NotFound` when there is no such layer, and what the kernel says.
@@ -157,7 +161,11 @@ impl Store {
             // Whoever works in a temporary directory holds its lock, and the kernel lets go when that process dies.
             let Ok(directory) = files::open_directory(&self.0.layers, name) else { continue };
             if let Ok(_lock) = Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
-                self.discard(name)?;
+                match self.discard(name) {
+                    // Its owner, or another sweeper, was faster.
+                    Err(error) if error.kind() == crate::ErrorKind::NotFound => {}
+                    other => other?,
+                }
             }
         }
         if files::stat(&self.0.root, b"ingest").attempt(|| self.failed("read"))?.is_some() {
@@ -175,8 +183,21 @@ impl Store {
         &self.0.root
     }
 
+    /// `locks` and what is below, each opened anew: locks of one opening do not exclude each other.
+    pub(crate) fn locks(&self) -> &OwnedFd {
+        &self.0.locks
+    }
+
+    pub(crate) fn leases(&self) -> &OwnedFd {
+        &self.0.leases
+    }
+
+    pub(crate) fn trash(&self) -> &OwnedFd {
+        &self.0.trash
+    }
+
     /// Takes a name out of `layers/` at once; its files go later.
-    fn discard(&self, name: &[u8]) -> Result<()> {
+    pub(crate) fn discard(&self, name: &[u8]) -> Result<()> {
         let shown = name.escape_ascii();
         match renameat(&self.0.layers, name, &self.0.trash, unique("t").as_str()) {
             Err(Errno::ENOENT) => {
@@ -186,7 +207,7 @@ impl Store {
         }
     }
 
-    fn empty_trash(&self) -> Result<()> {
+    pub(crate) fn empty_trash(&self) -> Result<()> {
         for name in files::names(self.0.trash.as_fd()).attempt(|| self.failed("clean"))? {
             match files::remove_tree(&self.0.trash, name.to_bytes()) {
                 // Another process empties it at the same time.
@@ -256,8 +277,11 @@ impl Store {
         loop {
             let name = unique(".tmp-");
             mkdirat(&self.0.layers, name.as_str(), Mode::S_IRWXU).attempt(|| self.failed("write"))?;
-            let opened = files::open_directory(&self.0.layers, name.as_bytes()).attempt(|| self.failed("write"))?;
             // A sweeper may have seen the directory before it was locked; then it is gone or going.
+            let opened = match files::open_directory(&self.0.layers, name.as_bytes()) {
+                Err(Errno::ENOENT) => continue,
+                other => other.attempt(|| self.failed("write"))?,
+            };
             let Ok(directory) = Flock::lock(opened, FlockArg::LockExclusiveNonblock) else { continue };
             let still = files::stat(&self.0.layers, name.as_bytes()).attempt(|| self.failed("write"))?;
             let own = fstat(&*directory).attempt(|| self.failed("write"))?;
@@ -290,7 +314,7 @@ fn refuse_foreign(root: &OwnedFd, path: &Path) -> Result<()> {
     let names = files::names(root.as_fd()).attempt(|| format!("cannot open the store {}", path.display()))?;
     // Another process may be making the store at this moment, and has not written `meta.json` yet.
     let own =
-        |name: &[u8]| matches!(name, b"layers" | b"locks" | b"trash" | b"meta.json") || name.starts_with(b".meta-");
+        |name: &[u8]| matches!(name, b"layers" | b"locks" | b"leases" | b"trash" | b"meta.json") || name.starts_with(b".meta-");
     let is_store = names.iter().any(|name| name.to_bytes() == b"meta.json");
     match names.iter().find(|name| !is_store && !own(name.to_bytes())) {
         Some(other) => {

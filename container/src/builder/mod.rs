@@ -81,6 +81,7 @@ impl Container {
             keep_changes: false,
             descriptors: Vec::new(),
             store: None,
+            image: None,
             volumes: Vec::new(),
             directory_given: false,
             shared: Vec::new(),

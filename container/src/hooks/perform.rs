@@ -86,6 +86,7 @@ pub(crate) fn outside(hook: &oci::Hook, outside: &Outside<'_>, json: &str) -> Re
             common: Common::default(),
             filter: None,
             host: outside.host.clone(),
+            _image: None,
         },
     })
 }

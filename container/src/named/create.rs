@@ -256,6 +256,7 @@ impl Witness for Scribe<'_, '_> {
     fn process(&mut self, pidfd: &OwnedFd, pid: u32) -> Result<()> {
         self.making.keeper = None;
         let identity = Identity::of(pid, pidfd.as_fd())?;
+        crate::image::pin(self.making.built.spec.image.as_deref(), self.making.place.id().as_str(), pid)?;
         self.record(|record| record.process = Some(identity))
     }
 

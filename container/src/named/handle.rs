@@ -399,6 +399,7 @@ impl Handle {
             common: Common::of(&config, record.callers_keyring),
             filter: record.filter(),
             host: Host::current()?,
+            _image: None,
         };
         let group = group::find(&record)?.map(|group| Held::Own(Box::new(group)));
         let pid = record.process.as_ref().map_or(0, |process| process.pid);

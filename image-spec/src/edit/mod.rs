@@ -214,17 +214,17 @@ impl Edit {
     pub fn commit(&self, name: &str) -> Result<Image> {
         let name = crate::Reference::parse(name)?;
         let store = self.destination()?;
-        let digest = state::run(self, store)?;
+        let (digest, _content) = state::run(self, store)?;
         store.name_manifest(&digest, name)
     }
 
-    /// As [`commit`](Self::commit), but without a name: the image stays as long as nobody collects the garbage of the store.
+    /// As [`commit`](Self::commit), but without a name: the image stays as long as what is returned, or until somebody collects the garbage of the store.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
     pub fn commit_unnamed(&self) -> Result<Image> {
         let store = self.destination()?;
-        let digest = state::run(self, store)?;
+        let (digest, _content) = state::run(self, store)?;
         store.get_unnamed(&digest)
     }
 

@@ -65,8 +65,8 @@ pub(super) struct State<'s> {
     remark: Option<String>,
 }
 
-/// Does everything that `edit` asks for; the digest of the manifest.
-pub(super) fn run(edit: &Edit, store: &Store) -> Result<Digest> {
+/// Does everything that `edit` asks for; the digest of the manifest, and what keeps it from being collected.
+pub(super) fn run(edit: &Edit, store: &Store) -> Result<(Digest, Content)> {
     let mut state = State::new(edit, store)?;
     for step in &edit.steps {
         state.step(step)?;
@@ -287,7 +287,7 @@ impl<'s> State<'s> {
     }
 
     /// Writes everything; the digest of the manifest.
-    fn finish(mut self) -> Result<Digest> {
+    fn finish(mut self) -> Result<(Digest, Content)> {
         for piece in &self.pieces {
             if let Some(image) = &piece.home {
                 self.store.copy_in(&self.content, image, piece.layer.digest(), piece.layer.size())?;
@@ -321,7 +321,7 @@ impl<'s> State<'s> {
         let manifest = manifest.to_string();
         let digest = Digest::of(manifest.as_bytes());
         self.content.put(&digest, manifest.as_bytes())?;
-        Ok(digest)
+        Ok((digest, self.content))
     }
 }
 

@@ -122,7 +122,9 @@ impl UnpackOptions {
     /// # Errors
     /// As [`Image::unpack`], and what the choices refuse.
     pub fn unpack(&self, image: &Image, store: &Store) -> Result<Unpacked> {
-        let keys = Keys::of(image, &self.policy);
+        let keys = Keys::of(image.config().diff_ids(), &self.policy);
+        // Named before it is looked for, so that no collector takes what is found.
+        let lease = store.lease(keys.all())?;
         let mut found = keys.find(store)?;
         if found.iter().any(Option::is_none) {
             let _locks = lock(image, store, &found)?;
@@ -141,7 +143,7 @@ impl UnpackOptions {
                 self.policy.check(&notes).map_err(|error| error.within(format_args!("layer {}", present.key)))?;
             }
         }
-        Unpacked::new(store, found.into_iter().flatten().collect())
+        Unpacked::new(store, found.into_iter().flatten().collect(), lease)
     }
 
     fn unpack_missing(&self, image: &Image, store: &Store, keys: &Keys, found: &mut [Option<Present>]) -> Result<()> {
@@ -259,24 +261,34 @@ fn lock(image: &Image, store: &Store, found: &[Option<Present>]) -> Result<Vec<n
 }
 
 /// The keys that the layers of an image may have.
-struct Keys {
+pub(crate) struct Keys {
     own: Vec<String>,
     chain: Vec<String>,
 }
 
 impl Keys {
-    fn of(image: &Image, policy: &Policy) -> Self {
+    /// The keys of layers that are unpacked as the defaults say. Others have these keys, a dot, and something.
+    pub(crate) fn of_diff_ids(own: &[Digest]) -> Self {
+        Self::of(own, &Policy::default())
+    }
+
+    fn of(own: &[Digest], policy: &Policy) -> Self {
         let key = |prefix: &str, digest: &Digest, suffix: &str| match digest.algorithm() {
             crate::Algorithm::Sha256 => format!("{prefix}-{}{suffix}", digest.hex()),
             other => format!("{prefix}-{}-{}{suffix}", other.name(), digest.hex()),
         };
         let (alone, dependent) = (policy.own_suffix(), policy.chain_suffix());
-        let own = image.config().diff_ids();
         let chain = digest::chain_ids(own);
         Self {
             own: own.iter().map(|id| key("diffid", id, &alone)).collect(),
             chain: chain.iter().map(|id| key("chain", id, &dependent)).collect(),
         }
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = String> + '_ {
+        let chain = self.chain.iter().filter(|key| !self.own.contains(key));
+        self.own.iter().chain(chain).cloned()
     }
 
     fn find(&self, store: &Store) -> Result<Vec<Option<Present>>> {

@@ -6,18 +6,21 @@
 use super::Present;
 use super::attributes::Dialect;
 use super::note::{self, Note};
+use crate::lease::Lease;
 use crate::view::Layers;
 use crate::{Digest, Error, ErrorKind, ResolvedUser, Result, Store, User};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// An unpacked image.
+/// An unpacked image. As long as it, or a clone of it, lives, a [`Collector`](crate::Collector) in any process leaves its layers
+/// alone; so keep it as long as something is mounted from them, or [`pin`](Self::pin) them.
 #[derive(Clone, Debug)]
 pub struct Unpacked {
     layers: Vec<UnpackedLayer>,
     dialect: Dialect,
     root: RootMetadata,
     store: Store,
+    _lease: Arc<Lease>,
 }
 
 /// Owner and mode of the image's root directory. overlayfs shows those of the upper directory, which is the caller's to
@@ -71,7 +74,7 @@ impl UnpackedLayer {
 }
 
 impl Unpacked {
-    pub(super) fn new(store: &Store, present: Vec<Present>) -> Result<Self> {
+    pub(super) fn new(store: &Store, present: Vec<Present>, lease: Lease) -> Result<Self> {
         let dialect = present.first().map_or(Dialect::Trusted, |first| first.done.dialect);
         if present.iter().any(|layer| layer.done.dialect != dialect) {
             let what =
@@ -94,7 +97,7 @@ impl Unpacked {
             }
         }
         layers.reverse();
-        Ok(Self { layers, dialect, root: RootMetadata { mode, uid, gid }, store: store.clone() })
+        Ok(Self { layers, dialect, root: RootMetadata { mode, uid, gid }, store: store.clone(), _lease: Arc::new(lease) })
     }
 
     /// The layer directories, bottom first. A layer that an image has twice is there once, where it is highest; an image
@@ -102,6 +105,15 @@ impl Unpacked {
     #[must_use]
     pub fn layers(&self) -> &[UnpackedLayer] {
         &self.layers
+    }
+
+    /// Keeps the layers in the store for `id`, a container whose process is `pid`: until [`Store::unpin`], or until that
+    /// process is gone, whichever is first. For what outlives the program that unpacked it.
+    ///
+    /// # Errors
+    /// `Format` for what cannot be an id, `Os(ESRCH)` when there is no such process, and what the kernel says.
+    pub fn pin(&self, id: &str, pid: u32) -> Result<()> {
+        self.store.pin(id, pid, self.layers.iter().map(UnpackedLayer::key))
     }
 
     /// Whether overlayfs must be mounted with `userxattr` (Linux 5.11), because the layers were unpacked by an ordinary user.
