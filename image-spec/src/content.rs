@@ -304,9 +304,10 @@ impl Ingest<'_> {
             return Err(error);
         }
         let failed = || self.content.store.failed("write");
-        fchmod(&*self.file, Mode::S_IRUSR | Mode::S_IRGRP | Mode::S_IROTH).attempt(failed)?;
         renameat(&self.content.ingest, self.name.as_str(), &self.content.blobs, path(&self.digest).as_str())
-            .attempt(failed)
+            .attempt(failed)?;
+        // Not before: who waits for the file opens it to write, and a crash in between would close it to its owner for good.
+        fchmod(&*self.file, Mode::S_IRUSR | Mode::S_IRGRP | Mode::S_IROTH).attempt(failed)
     }
 
     /// Takes the file away again: the blob came from somebody else while this one waited for the lock.
