@@ -31,6 +31,22 @@ pub(crate) fn choose(blobs: &Blobs, name: Option<&str>, platform: &Platform, lim
     resolve(blobs, descriptor, found_name, platform, limits)
 }
 
+/// The entry `name` of `index.json` itself, whatever platforms it is for.
+pub(crate) fn top(blobs: &Blobs, name: Option<&str>, limits: &Limits) -> Result<Descriptor> {
+    let place = blobs.path().display();
+    check_version(blobs)?;
+    let what = format!("index.json in {place}");
+    let index = Index::parse(&blobs.document("index.json", limits.manifest_bytes)?, "", &what)?;
+    let candidates = named(&index.manifests, name).map_err(|error| error.within(&place))?;
+    match &candidates[..] {
+        [first, rest @ ..] if rest.iter().all(|other| other.digest == first.digest) => Ok((*first).clone()),
+        _ => {
+            let text = format!("{place}: several manifests of one name, and no index that lists them");
+            Err(Error::new(ErrorKind::Ambiguous, text))
+        }
+    }
+}
+
 /// Goes from an index, and indexes within it, to the manifest for `platform`.
 pub(crate) fn resolve(
     blobs: &Blobs,
