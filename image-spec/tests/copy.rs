@@ -256,6 +256,9 @@ fn a_bad_source_changes_nothing() {
     for place in ["", "store:", "docker://", "dir:/x", "oci:", "x.tar"] {
         assert!(copier.copy(&source, place).is_err(), "{place}");
     }
+    let plain = dir.path().join("plain").display().to_string();
+    assert_eq!(copier.copy(&source, &plain).unwrap_err().kind(), ErrorKind::Unsupported);
+    assert!(!Path::new(&plain).exists() && !Path::new("x.tar").exists());
 }
 
 /// Runs a tool; `None`, with a reason printed, if there is no such tool.

@@ -107,6 +107,17 @@ impl Place {
         }
         Source::parse(text).map(Self::File)
     }
+
+    /// As [`parse`](Self::parse), but what is to be written has to be said.
+    fn destination(text: &str) -> Result<Self> {
+        let place = Self::parse(text)?;
+        let said = ["oci:", "oci-archive:", "docker-archive:"].iter().any(|transport| text.starts_with(transport));
+        if matches!(place, Self::File(_)) && !said {
+            let text = format!("cannot copy to {text}: say oci:, oci-archive: or docker-archive: before it");
+            return Err(Error::unsupported(text));
+        }
+        Ok(place)
+    }
 }
 
 impl Copier {
@@ -154,7 +165,7 @@ impl Copier {
     /// what the destination cannot hold and for a directory in use for something else, and what the kernel says. The
     /// destination then names what it named before.
     pub fn copy(&self, source: &str, destination: &str) -> Result<Digest> {
-        let (from, to) = (Place::parse(source)?, Place::parse(destination)?);
+        let (from, to) = (Place::parse(source)?, Place::destination(destination)?);
         match to {
             Place::File(Source::DockerArchive { path, name }) => {
                 let image = self.image(from, source)?;
@@ -167,14 +178,11 @@ impl Copier {
                 archive::oci(&shipment, &path, name.as_deref())?;
                 Ok(shipment.top().digest.clone())
             }
-            Place::File(Source::Directory { path, name }) => {
+            // A file without a transport is no destination.
+            Place::File(Source::Directory { path, name } | Source::Archive { path, name }) => {
                 let shipment = self.shipment(from, source)?.converted(self.form_for(Form::Oci))?;
                 directory::write(&shipment, &path, name.as_deref(), self.limits.manifest_bytes)?;
                 Ok(shipment.top().digest.clone())
-            }
-            Place::File(Source::Archive { .. }) => {
-                let text = "say whether it is an oci-archive: or a docker-archive:";
-                Err(Error::unsupported(format!("cannot copy to {destination}: {text}")))
             }
             Place::Store(name) => {
                 let shipment = self.shipment(from, source)?.converted(self.form_for(Form::Keep))?;
