@@ -227,7 +227,7 @@ impl Built {
 
     fn kept(&self) -> Result<Option<Kept>> {
         match self.spec.keep_changes {
-            true => Kept::new(&self.spec).map(Some),
+            true => Kept::new(&self.spec, crate::plan::ids(&self.spec.oci, &self.host)?).map(Some),
             false if self.on_disk() => Ok(Kept::for_marks(&self.spec)),
             false => Ok(None),
         }

@@ -6,7 +6,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use keelbox_image_spec::{Changeset, Edit, Image, Store};
 use keelbox_mounts::Root;
+use keelbox_namespaces::IdMaps;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::Spec;
@@ -18,11 +20,15 @@ const MOST: u64 = 1 << 30;
 #[derive(Debug)]
 pub(crate) struct Kept {
     directory: Option<tempfile::TempDir>,
+    /// The ids of the container, if they are others than on disk.
+    ids: Option<IdMaps>,
+    store: PathBuf,
 }
 
 impl Kept {
-    pub(crate) fn new(spec: &Spec) -> Result<Self> {
-        let place = spec.store.clone().map_or_else(crate::image::default_store, Ok)?.join("runs");
+    pub(crate) fn new(spec: &Spec, ids: Option<IdMaps>) -> Result<Self> {
+        let store = spec.store.clone().map_or_else(crate::image::default_store, Ok)?;
+        let place = store.join("runs");
         let cannot = |error| Error::os(format!("cannot make a writable layer in {}", place.display()), error);
         fs::create_dir_all(&place).map_err(cannot)?;
         let directory = tempfile::Builder::new().prefix("run-").tempdir_in(&place).map_err(cannot)?;
@@ -37,14 +43,14 @@ impl Kept {
             std::os::unix::fs::chown(&upper, Some(user), Some(group)).map_err(cannot)?;
         }
         fs::set_permissions(&upper, Permissions::from_mode(mode)).map_err(cannot)?;
-        Ok(Self { directory: Some(directory) })
+        Ok(Self { directory: Some(directory), ids, store })
     }
 
     /// A writable layer for one run that nobody looks at afterwards, where memory cannot mark directories as removed or
     /// replaced; nothing if the image store cannot either. Then memory has to do, and who removes or renames a directory of the
     /// image gets an I/O error.
     pub(crate) fn for_marks(spec: &Spec) -> Option<Self> {
-        let made = Self::new(spec).ok()?;
+        let made = Self::new(spec, None).ok()?;
         let directory = fs::File::open(made.path()).ok()?;
         takes_marks(directory.as_fd()).then_some(made)
     }
@@ -174,6 +180,58 @@ impl Changes {
         }
         changes.sort_by(|left, right| left.path.cmp(&right.path));
         Ok(changes)
+    }
+
+    /// Makes a new image: `image`, which the container was made from, with these changes as a further layer. It lies in the store
+    /// that `image` is from, or that the container used, and has no name; [`edit`](Self::edit) can give it one.
+    ///
+    /// ```no_run
+    /// # let image = keelbox::Image::open("oci:./debian:12")?;
+    /// use keelbox::Container;
+    /// let out = Container::from_image(&image).args(["apt-get", "update"]).keep_changes().output()?;
+    /// let updated = out.changes()?.commit(&image)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] for files that no layer can hold, and the kernel's answer.
+    pub fn commit(&self, image: &Image) -> Result<Image> {
+        self.edit(image)?.commit_unnamed().map_err(crate::image::refused)
+    }
+
+    /// As [`commit`](Self::commit), for more changes, a remark in the history, and a name. The files are read when that is committed,
+    /// so these changes must not be dropped before.
+    ///
+    /// What an ordinary user's program left belongs to the one user and group that its container had.
+    ///
+    /// # Errors
+    ///
+    /// What opening the store meets.
+    pub fn edit(&self, image: &Image) -> Result<Edit> {
+        self.edit_after(image, image.edit())
+    }
+
+    /// As [`edit`](Self::edit), where the history says `remark` about the layer.
+    pub(crate) fn edit_with_remark(&self, image: &Image, remark: &str) -> Result<Edit> {
+        self.edit_after(image, image.edit().created_by(remark))
+    }
+
+    fn edit_after(&self, image: &Image, edit: Edit) -> Result<Edit> {
+        let mut changes = Changeset::from_upper(self.0.upper());
+        if let Some(ids) = &self.0.ids {
+            for range in ids.users().ranges() {
+                changes = changes.uids(range.inside(), range.outside(), range.count());
+            }
+            for range in ids.groups().ranges() {
+                changes = changes.gids(range.inside(), range.outside(), range.count());
+            }
+        }
+        let edit = match image.store() {
+            Some(_) => edit,
+            None => edit.store(&Store::open(&self.0.store).map_err(crate::image::refused)?),
+        };
+        Ok(edit.add_layer(changes))
     }
 
     /// The directory that holds the files, as overlayfs keeps them.

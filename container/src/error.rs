@@ -32,6 +32,8 @@ pub enum ErrorKind {
     Exists,
     /// A hook failed.
     Hook,
+    /// A program that had to succeed for something else did not: a step of a build.
+    Failed,
     /// Any other answer of the kernel, as its error number.
     Os(i32),
     /// Anything else.

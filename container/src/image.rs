@@ -35,13 +35,19 @@ pub(crate) fn default_store() -> Result<PathBuf> {
 
 /// An image's error by our kinds.
 pub(crate) fn refused(error: keelbox_image_spec::Error) -> Error {
+    Error::from_part(kind(&error), "cannot use the image", error)
+}
+
+/// The kind of an image's error among ours.
+pub(crate) fn kind(error: &keelbox_image_spec::Error) -> ErrorKind {
     use keelbox_image_spec::ErrorKind as Kind;
-    let kind = match error.kind() {
+    match error.kind() {
         Kind::NotFound | Kind::Ambiguous => ErrorKind::NotFound,
         Kind::Unsupported => ErrorKind::Unsupported,
         Kind::DigestMismatch | Kind::SizeMismatch | Kind::Format => ErrorKind::Damaged,
         Kind::Limit => ErrorKind::Limit,
+        Kind::Os(1 | 13) => ErrorKind::PermissionDenied,
+        Kind::Os(number) => ErrorKind::Os(number),
         _ => ErrorKind::Other,
-    };
-    Error::from_part(kind, "cannot use the image", error)
+    }
 }

@@ -26,6 +26,7 @@
 mod asynchronous;
 mod attributes;
 mod blank;
+mod build;
 mod builder;
 mod built;
 mod bundle;
@@ -75,6 +76,7 @@ mod user;
 mod volume;
 
 pub use attributes::{IoPriority, MemoryPolicy, Personality, Scheduler};
+pub use build::{Build, BuildStep};
 pub use builder::{Container, IntoArguments, Resource};
 pub use built::Built;
 pub use changes::{Change, ChangeKind, Changes};
@@ -85,7 +87,7 @@ pub use hooks::{Hook, HookPoint};
 pub use keelbox_cgroups::{GIB, KIB, Limits, MIB, Stats};
 #[cfg(feature = "registry")]
 pub use keelbox_image_spec::registry::{Client, Puller, Pusher};
-pub use keelbox_image_spec::{Image, Store};
+pub use keelbox_image_spec::{Changeset, Compression, Edit, Image, Store};
 pub use keelbox_namespaces::{IdMap, IdMaps, Kind};
 pub use keelbox_runtime_spec::{State, Status};
 pub use named::{Handle, Runtime, list, open};

@@ -4,6 +4,7 @@
 //! verified when they are unpacked. Leaves out pulling and pushing (`registry`) and changing images (`edit`).
 
 use crate::blobs::{Blobs, Extent, blob_name};
+use crate::changeset::Tree;
 use crate::document::Descriptor;
 use crate::layout::Chosen;
 use crate::lease::Lease;
@@ -12,7 +13,7 @@ use crate::source::Source;
 use crate::{Digest, Error, ImageConfig, Limits, Platform, ProcessSettings, Result, Store, docker, layout};
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// An image, opened and ready to unpack. Cloning is cheap.
 ///
@@ -45,6 +46,8 @@ struct Inner {
     home: Option<Store>,
     /// What keeps the blobs there.
     _lease: Option<Lease>,
+    /// All layers as one tree without contents, once somebody has asked.
+    merged: OnceLock<Arc<Tree>>,
     /// Layers that are still being downloaded.
     #[cfg(feature = "registry")]
     arrivals: Option<Arc<crate::arrivals::Arrivals>>,
@@ -245,6 +248,7 @@ impl OpenOptions {
             limits: self.limits,
             home: home.cloned(),
             _lease: None,
+            merged: OnceLock::new(),
             #[cfg(feature = "registry")]
             arrivals: None,
         })))
@@ -267,6 +271,7 @@ impl OpenOptions {
             limits: self.limits,
             home: None,
             _lease: None,
+            merged: OnceLock::new(),
             #[cfg(feature = "registry")]
             arrivals: None,
         })))
@@ -358,9 +363,20 @@ impl Image {
             .map_err(|_| Error::format("image manifest does not fit the type of oci-spec"))
     }
 
-    /// The store that it was opened from by name.
-    pub(crate) fn home(&self) -> Option<&Store> {
+    /// The store that it was opened from by name or digest; `None` for layouts and archives.
+    #[must_use]
+    pub fn store(&self) -> Option<&Store> {
         self.0.home.as_ref()
+    }
+
+    pub(crate) fn merged(&self) -> Option<&Arc<Tree>> {
+        self.0.merged.get()
+    }
+
+    /// Keeps what somebody has found out about its layers.
+    pub(crate) fn remember(&self, merged: Arc<Tree>) {
+        // Whoever was first found out the same.
+        let _ = self.0.merged.set(merged);
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -106,6 +106,20 @@ impl Store {
         OpenOptions::new().manifest(self, &media_type, digest, raw.len() as u64, None)
     }
 
+    /// Whether all blobs of `image` are in this store. What they contain is verified by whoever reads them.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn is_complete(&self, image: &Image) -> Result<bool> {
+        let content = Content::open(self)?;
+        for (digest, size) in image.blobs() {
+            if !content.has(&digest, size)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Names a manifest of this store.
     pub(crate) fn name_manifest(&self, digest: &Digest, name: Reference) -> Result<Image> {
         let image = self.get_unnamed(digest)?;

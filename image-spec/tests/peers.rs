@@ -117,3 +117,147 @@ fn the_same_image_in_every_form_that_skopeo_writes() {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("app:1"), "{error}");
 }
+
+/// An image of a static busybox with what a layer can hold: links, a sparse file, a long name, a deletion.
+fn edited_image(store: &Store, directory: &Path, compression: keelbox_image_spec::Compression) -> Option<Image> {
+    use keelbox_image_spec::{Changeset, Edit};
+    let busybox = Path::new("/bin/busybox");
+    if !busybox.exists() {
+        skip("no /bin/busybox");
+        return None;
+    }
+    let tree = directory.join("tree");
+    fs::create_dir_all(tree.join("data")).expect("mkdir");
+    let sparse = fs::File::create(tree.join("data/sparse")).expect("file");
+    std::os::unix::fs::FileExt::write_all_at(&sparse, b"end", 3 << 20).expect("write");
+    fs::write(tree.join("data").join("n".repeat(180)), "long").expect("write");
+    fs::hard_link(tree.join("data/sparse"), tree.join("data/zz-again")).expect("link");
+    let base = Changeset::new()
+        .file(busybox, "/bin/busybox")
+        .bytes("/gone", "x", 0o644)
+        .bytes("/etc/passwd", "root:x:0:0::/:/bin/sh\n", 0o644)
+        .make_directory("/tmp");
+    fs::create_dir_all(tree.join("bin")).expect("mkdir");
+    symlink("busybox", tree.join("bin/sh")).expect("link");
+    let image = Edit::scratch(store)
+        .compression(compression)
+        .epoch(1_700_000_000)
+        .add_layer(base)
+        .add_layer(Changeset::new().directory(&tree, "/").remove("/gone"))
+        .env("WORD", "it runs")
+        .label("made.by", "a test")
+        .expose("80")
+        .entrypoint(["/bin/busybox", "sh", "-c"])
+        .cmd(["echo $WORD; cd /data; busybox stat -c %s sparse zz-again; busybox tail -c 3 sparse; echo; busybox ls / | busybox grep -c gone"])
+        .commit("edited:1");
+    Some(image.expect("committed"))
+}
+
+#[test]
+fn what_is_edited_is_read_by_skopeo_and_unpacked_by_umoci() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let at = directory.path();
+    for (compression, name) in
+        [(keelbox_image_spec::Compression::Gzip, "gzip"), (keelbox_image_spec::Compression::None, "none")]
+    {
+        let place = at.join(name);
+        fs::create_dir(&place).expect("mkdir");
+        let store = Store::open(place.join("store")).expect("store");
+        let Some(image) = edited_image(&store, &place, compression) else { return };
+        // A store is a layout of its own.
+        let source = "oci:store:docker.io/library/edited:1";
+        let Some(()) = run(&place, &["skopeo", "copy", "--insecure-policy", source, "oci:copy:edited"]) else { return };
+        let copy = Image::open(&format!("oci:{}:edited", place.join("copy").display())).expect("valid");
+        // What is not compressed, skopeo compresses.
+        if compression == keelbox_image_spec::Compression::Gzip {
+            assert_eq!(copy.manifest_digest(), image.manifest_digest(), "taken as it is");
+        }
+        assert_eq!(copy.config().diff_ids(), image.config().diff_ids());
+        let rootless: &[&str] = if common::is_root() { &[] } else { &["--rootless"] };
+        let unpack = [&["umoci", "raw", "unpack", "--image", "copy:edited"], rootless, &["flat"]].concat();
+        let Some(()) = run(&place, &unpack) else { return };
+        let unpacked = image.unpack(&store).expect("unpacked");
+        let layers: Vec<PathBuf> = unpacked.layers().iter().map(|layer| layer.path().to_owned()).collect();
+        let ours = pictures(merged(&layers).into_iter());
+        assert_eq!(ours, pictures(merged(&[place.join("flat")]).into_iter()));
+        assert!(ours.contains_key(Path::new("data/sparse")) && !ours.contains_key(Path::new("gone")));
+    }
+}
+
+#[test]
+fn a_change_makes_the_layer_that_umoci_s_repack_makes() {
+    use keelbox_image_spec::Changeset;
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let at = directory.path();
+    let Some(()) = umoci_image(at) else { return };
+    if !common::is_root() {
+        return skip("only root's bundle has the owners of the image");
+    }
+    run(at, &["umoci", "unpack", "--image", "l:app", "bundle"]).expect("umoci is there");
+    let (tree, old) = (at.join("bundle/rootfs"), at.join("old"));
+    run(at, &["cp", "-a", tree.to_str().expect("text"), old.to_str().expect("text")]).expect("cp is there");
+    fs::remove_dir_all(tree.join("srv/data")).expect("remove");
+    fs::write(tree.join("etc/new"), "new").expect("write");
+    fs::set_permissions(tree.join("etc/passwd"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("chmod");
+    fs::create_dir(tree.join("usr/dir")).expect("mkdir");
+    symlink("../lib", tree.join("usr/dir/link")).expect("link");
+    for name in ["etc/new", "etc/passwd"] {
+        // Whole seconds, or umoci rounds what is cut off here.
+        let file = fs::File::options().write(true).open(tree.join(name)).expect("open");
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000)).expect("time");
+    }
+    run(at, &["touch", "-h", "-d", "@1000000000", "bundle/rootfs/usr/dir/link"]).expect("touch is there");
+    run(at, &["umoci", "repack", "--image", "l:repacked", "bundle"]).expect("umoci is there");
+    let store = Store::open(at.join("store")).expect("store");
+    let layout = at.join("l");
+    let theirs = Image::open(&format!("oci:{}:repacked", layout.display())).expect("valid");
+    let base = Image::open(&format!("oci:{}:app", layout.display())).expect("valid");
+    let ours = base.edit().store(&store).add_layer(Changeset::between(&old, &tree)).commit("ours:1").expect("committed");
+    let see = |image: &Image| {
+        let unpacked = image.unpack(&store).expect("unpacked");
+        let layers: Vec<PathBuf> = unpacked.layers().iter().map(|layer| layer.path().to_owned()).collect();
+        pictures(merged(&layers).into_iter())
+    };
+    let (ours_seen, theirs_seen) = (see(&ours), see(&theirs));
+    assert!(ours_seen.contains_key(Path::new("etc/new")) && !ours_seen.contains_key(Path::new("srv/data")));
+    assert_eq!(ours_seen, theirs_seen);
+}
+
+/// What the program of `edited_image` prints.
+const SAID: &str = "it runs\n3145731\n3145731\nend\n0\n";
+
+#[test]
+fn what_is_edited_runs_under_podman_and_loads_into_docker() {
+    if !common::is_root() {
+        return skip("podman and docker are tried as root");
+    }
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let at = directory.path();
+    let store = Store::open(at.join("store")).expect("store");
+    let Some(_) = edited_image(&store, at, keelbox_image_spec::Compression::Gzip) else { return };
+    let podman = |line: &[&str]| {
+        let global = ["--runtime", "runc", "--root", "podman", "--runroot", "podman-run", "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"];
+        Command::new("podman").args(global).args(line).current_dir(at).output()
+    };
+    let pulled = match podman(&["pull", "-q", "oci:store:docker.io/library/edited:1"]) {
+        Ok(pulled) => pulled,
+        Err(error) => return skip(&format!("no podman: {error}")),
+    };
+    assert!(pulled.status.success(), "{}", String::from_utf8_lossy(&pulled.stderr));
+    let id = String::from_utf8_lossy(&pulled.stdout).trim().to_owned();
+    let ran = podman(&["run", "--rm", "--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", &id]).expect("podman is there");
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), SAID, "{}", String::from_utf8_lossy(&ran.stderr));
+    let saved = ["skopeo", "copy", "--insecure-policy", "oci:store:docker.io/library/edited:1", "docker-archive:edited.tar:edited:1"];
+    let Some(()) = run(at, &saved) else { return };
+    let loaded = match Command::new("docker").args(["load", "-q", "-i", "edited.tar"]).current_dir(at).output() {
+        Ok(loaded) => loaded,
+        Err(error) => return skip(&format!("no docker: {error}")),
+    };
+    let errors = String::from_utf8_lossy(&loaded.stderr);
+    if errors.contains("Cannot connect to the Docker daemon") {
+        return skip("no docker daemon runs here");
+    }
+    assert!(loaded.status.success(), "{errors}");
+    let removed = Command::new("docker").args(["rmi", "-f", "edited:1"]).output().expect("docker is there");
+    assert!(removed.status.success());
+}

@@ -16,7 +16,7 @@ use crate::id_mapped::{self, IdMapped};
 use crate::net::Device;
 
 pub(crate) use attributes::{Common, affinity, attributes};
-pub(crate) use namespaces::{kind as namespace_kind, mapped, namespaces, oci_kind, refused as namespaces_refused};
+pub(crate) use namespaces::{ids, kind as namespace_kind, mapped, namespaces, oci_kind, refused as namespaces_refused};
 pub(crate) use program::{Filter, Program, execution, first_steps, last_steps, set_variable, terminal_steps};
 pub(crate) use run::{Streams, refused as mounts_refused, root_plan, run, run_with, source};
 

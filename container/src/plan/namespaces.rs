@@ -74,6 +74,14 @@ fn time_offsets(named: &std::collections::HashMap<String, oci::LinuxTimeOffset>)
     Ok(offsets)
 }
 
+/// What the ids of the container are outside of it, if it has a user namespace of its own.
+pub(crate) fn ids(spec: &oci::Spec, host: &Host) -> Result<Option<IdMaps>> {
+    let linux = spec.linux().as_ref().unwrap_or(&crate::blank::LINUX);
+    let own = |namespace: &oci::LinuxNamespace| kind(namespace.typ()) == Kind::User && namespace.path().is_none();
+    let user = linux.namespaces().iter().flatten().any(own);
+    user.then(|| id_maps(linux, host)).transpose()
+}
+
 /// The maps of the specification; without any, the caller's own ids appear as those of the program.
 fn id_maps(linux: &oci::Linux, host: &Host) -> Result<IdMaps> {
     match pair(linux.uid_mappings(), linux.gid_mappings())? {

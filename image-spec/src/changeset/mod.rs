@@ -7,6 +7,7 @@
 mod archive;
 mod content;
 mod difference;
+mod graft;
 mod header;
 mod parts;
 mod tree;
@@ -17,6 +18,7 @@ pub(crate) use archive::read as read_archive;
 pub(crate) use tree::Tree;
 pub(crate) use write::write;
 
+use crate::Image;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,6 +61,8 @@ enum Part {
     Made { target: PathBuf },
     Removed { target: PathBuf },
     Archive { source: PathBuf, target: PathBuf },
+    /// A file of another image, or what is in a directory of it.
+    Image { image: Image, source: PathBuf, target: PathBuf },
     Upper { source: PathBuf },
     Difference { old: PathBuf, new: PathBuf },
 }
@@ -153,7 +157,8 @@ impl Changeset {
         self.part(Part::Directory { source: source.into(), target: target.into(), pick })
     }
 
-    /// The file `source` of this machine, under the path `target` of the image. A symbolic link stays one.
+    /// The file `source` of this machine, under the path `target` of the image, or under its own name in that if it is a directory
+    /// of the image. A symbolic link stays one.
     pub fn file(self, source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
         let source = source.into();
         let name = source.file_name().map(PathBuf::from).unwrap_or_default();
@@ -193,6 +198,12 @@ impl Changeset {
     /// kept.
     pub fn archive(self, file: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
         self.part(Part::Archive { source: file.into(), target: target.into() })
+    }
+
+    /// The file `source` of another image under the path `target`, or what is in the directory `source` in the directory `target`.
+    /// Nothing is unpacked for it.
+    pub fn image(self, image: &Image, source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        self.part(Part::Image { image: image.clone(), source: source.into(), target: target.into() })
     }
 
     /// What is in the upper directory of an overlay, with deletions and opaque directories, whether root or an ordinary user

@@ -4,16 +4,18 @@
 //! files of a part (`walk.rs`, `archive.rs`, `difference.rs`).
 
 use super::content::Content;
-use super::tree::{Attributes, Body, Inode, Key, Tree, key};
+use super::tree::{Attributes, Body, Inode, Key, Tree, What, key};
 use super::walk::{Manner, Walk, attributes, open_place, read_xattrs};
 use super::{Changeset, IdRange, Owner, Part, Pick, archive, difference};
 use crate::error::Attempt;
 use crate::files::{self, file_type};
 use crate::spool::Spool;
+use crate::digest::Hasher;
 use crate::unpack::tree::clean;
-use crate::{Error, Limits, Result, Store};
+use crate::{Algorithm, Digest, Error, Image, Limits, Result, Store};
 use nix::sys::stat::SFlag;
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -44,8 +46,25 @@ impl Changeset {
         Ok(tree)
     }
 
+    /// The digest of the content, whatever times it has and whatever lies below: for telling whether anything changed.
+    ///
+    /// # Errors
+    /// As [`Edit::commit`](crate::Edit::commit).
+    pub fn digest(&self, store: &Store) -> Result<Digest> {
+        let tree = self.tree(&Tree::default(), store, &Limits::default())?;
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        super::write(&tree, Some(0), &mut |bytes| {
+            hasher.update(bytes);
+            Ok(())
+        })?;
+        Ok(hasher.finish())
+    }
+
     fn own(&self, part: &Part, tree: &mut Tree) -> Result<()> {
-        let copied = matches!(part, Part::Directory { .. } | Part::File { .. } | Part::Bytes { .. } | Part::Made { .. });
+        let copied = match part {
+            Part::Directory { .. } | Part::File { .. } | Part::Bytes { .. } | Part::Made { .. } | Part::Image { .. } => true,
+            Part::Removed { .. } | Part::Archive { .. } | Part::Upper { .. } | Part::Difference { .. } => false,
+        };
         let owner = self.owner.unwrap_or(if copied { Owner::Fixed(0, 0) } else { Owner::Kept });
         let mut lost = None;
         tree.each_attributes(|attributes| {
@@ -101,7 +120,9 @@ fn put(part: &Part, tree: &mut Tree, below: &Tree, store: &Store, limits: &Limit
         }
         Part::Made { target } => {
             let at = directory(tree, below, target)?;
-            if !at.is_empty() && below.directory(&at).is_none() {
+            if at.is_empty() || matches!(below.what(&at), Some(What::Directory { .. })) {
+                *tree = Tree::default();
+            } else {
                 tree.describe(at, Some(Attributes::plain_directory()));
             }
             Ok(())
@@ -118,6 +139,7 @@ fn put(part: &Part, tree: &mut Tree, below: &Tree, store: &Store, limits: &Limit
             spool.entries(limits, |tar, file| archive::read_at(tree, &prefix, Some(below), tar, Some(file), limits))
                 .map_err(within)
         }
+        Part::Image { image, source, target } => from_image(image, source, target, tree, below, store),
         Part::Difference { old, new } => difference::compare(tree, &open_place(old)?, &open_place(new)?),
     }
 }
@@ -148,7 +170,6 @@ fn leaf(tree: &mut Tree, below: &Tree, target: &Path) -> Result<Key> {
 }
 
 fn copy_file(source: &Path, file: &Path, target: &Path, tree: &mut Tree, below: &Tree) -> Result<()> {
-    let at = leaf(tree, below, target)?;
     let components: Vec<Vec<u8>> = clean(file.as_os_str().as_bytes()).iter().map(|part| part.to_vec()).collect();
     let mut walk = walk(source, Manner::Files, Key::new(), None, None)?;
     let place = Arc::clone(&walk.place);
@@ -161,9 +182,44 @@ fn copy_file(source: &Path, file: &Path, target: &Path, tree: &mut Tree, below: 
         return Err(Error::format(format!("{} is a directory", place.shown(&components))));
     }
     let attributes = attributes(&stat, read_xattrs(&parent, name).attempt(failed)?);
+    let at = match below.resolve(&clean(target.as_os_str().as_bytes())) {
+        Some((_, What::Directory { .. })) => leaf(tree, below, &target.join(OsStr::from_bytes(name)))?,
+        _ => leaf(tree, below, target)?,
+    };
     match walk.file(tree, &parent, &components, &stat, attributes)? {
         Some(inode) => tree.file(at, inode),
         None => return Err(Error::unsupported(format!("{} is a socket", place.shown(&components)))),
     }
     Ok(())
+}
+
+/// A file of another image, or what is in a directory of it.
+fn from_image(image: &Image, source: &Path, target: &Path, tree: &mut Tree, below: &Tree, store: &Store) -> Result<()> {
+    let mut all = Tree::default();
+    for layer in image.layers() {
+        let spool = Spool::of_layer(store, layer, image.blob(layer)?, image.limits())?;
+        all.next_layer()?;
+        let limits = image.limits();
+        spool.entries(limits, |tar, file| archive::read(&mut all, None, tar, Some(file), limits))?;
+    }
+    all.finish(true)?;
+    let missing = || Error::not_found(format!("there is no {} in the image", source.display()));
+    let components = clean(source.as_os_str().as_bytes());
+    let (key, what) = all.resolve(&components).ok_or_else(missing)?;
+    let slash = target.as_os_str().as_bytes().ends_with(b"/");
+    let at = match what {
+        What::Directory { .. } => directory(tree, below, target)?,
+        _ if slash => {
+            let name = components.last().ok_or_else(missing)?;
+            leaf(tree, below, &target.join(OsStr::from_bytes(name)))?
+        }
+        _ => match below.resolve(&clean(target.as_os_str().as_bytes())) {
+            Some((_, What::Directory { .. })) => {
+                let name = components.last().ok_or_else(missing)?;
+                leaf(tree, below, &target.join(OsStr::from_bytes(name)))?
+            }
+            _ => leaf(tree, below, target)?,
+        },
+    };
+    tree.graft(&all, &key, &at, Some(below))
 }

@@ -25,7 +25,7 @@ pub(crate) fn path(key: &[u8]) -> Vec<u8> {
     key.iter().map(|byte| if *byte == 0 { b'/' } else { *byte }).collect()
 }
 
-fn join(parent: &[u8], name: &[u8]) -> Key {
+pub(super) fn join(parent: &[u8], name: &[u8]) -> Key {
     if parent.is_empty() { name.to_vec() } else { [parent, name].join(&0) }
 }
 
@@ -91,7 +91,7 @@ pub(crate) struct Item {
 }
 
 /// The merged content of layers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Tree {
     items: BTreeMap<Key, Item>,
     inodes: Vec<Inode>,
@@ -143,7 +143,7 @@ impl Tree {
     }
 
     /// The keys of everything in a directory.
-    fn inside(&self, key: &[u8]) -> Vec<Key> {
+    pub(super) fn inside(&self, key: &[u8]) -> Vec<Key> {
         if key.is_empty() {
             return self.items.keys().filter(|key| !key.is_empty()).cloned().collect();
         }
@@ -256,7 +256,7 @@ impl Tree {
     }
 
     /// The target of the symbolic link at a path, if there is one.
-    fn link_at(&self, key: &[u8], below: Option<&Tree>) -> Option<Vec<u8>> {
+    pub(super) fn link_at(&self, key: &[u8], below: Option<&Tree>) -> Option<Vec<u8>> {
         match (self.what(key), below) {
             (Some(What::File(inode)), _) => match &self.inodes[*inode].body {
                 Body::Symlink(target) => Some(target.clone()),
@@ -414,6 +414,16 @@ impl Tree {
             }
         }
         self.link_pending()
+    }
+
+    /// The same as far as it is of interest to layers above.
+    pub(crate) fn without_contents(mut self) -> Self {
+        for inode in &mut self.inodes {
+            if let Body::File(content) = &mut inode.body {
+                *content = Content::Unread;
+            }
+        }
+        self
     }
 
     /// Changes the attributes of everything.

@@ -56,7 +56,7 @@ pub struct Edit {
 impl Image {
     /// Begins to change this image; the image itself stays as it is.
     pub fn edit(&self) -> Edit {
-        Edit { image: Some(self.clone()), store: self.home().cloned(), ..Edit::empty() }
+        Edit { image: Some(self.clone()), store: self.store().cloned(), ..Edit::empty() }
     }
 }
 
@@ -214,8 +214,10 @@ impl Edit {
     pub fn commit(&self, name: &str) -> Result<Image> {
         let name = crate::Reference::parse(name)?;
         let store = self.destination()?;
-        let (digest, _content) = state::run(self, store)?;
-        store.name_manifest(&digest, name)
+        let (digest, _content, merged) = state::run(self, store)?;
+        let image = store.name_manifest(&digest, name)?;
+        merged.into_iter().for_each(|merged| image.remember(merged));
+        Ok(image)
     }
 
     /// As [`commit`](Self::commit), but without a name: the image stays as long as what is returned, or until somebody collects the garbage of the store.
@@ -224,8 +226,10 @@ impl Edit {
     /// As [`commit`](Self::commit).
     pub fn commit_unnamed(&self) -> Result<Image> {
         let store = self.destination()?;
-        let (digest, _content) = state::run(self, store)?;
-        store.get_unnamed(&digest)
+        let (digest, _content, merged) = state::run(self, store)?;
+        let image = store.get_unnamed(&digest)?;
+        merged.into_iter().for_each(|merged| image.remember(merged));
+        Ok(image)
     }
 
     fn destination(&self) -> Result<&Store> {

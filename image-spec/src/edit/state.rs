@@ -15,6 +15,7 @@ use crate::tar::TarReader;
 use crate::unpack::{Format, pipeline};
 use crate::{Changeset, Compression, Digest, Error, Image, Layer, Limits, Platform, Result, Store};
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -61,17 +62,20 @@ pub(super) struct State<'s> {
     pub(super) history: Vec<Value>,
     pub(super) annotations: Map<String, Value>,
     /// All layers as one tree, once somebody has asked.
-    merged: Option<Tree>,
+    merged: Option<Arc<Tree>>,
     remark: Option<String>,
 }
 
-/// Does everything that `edit` asks for; the digest of the manifest, and what keeps it from being collected.
-pub(super) fn run(edit: &Edit, store: &Store) -> Result<(Digest, Content)> {
+/// Does everything that `edit` asks for; the digest of the manifest, what keeps it from being collected, and all layers as one tree if
+/// that was asked for.
+pub(super) fn run(edit: &Edit, store: &Store) -> Result<(Digest, Content, Option<Arc<Tree>>)> {
     let mut state = State::new(edit, store)?;
     for step in &edit.steps {
         state.step(step)?;
     }
-    state.finish()
+    let merged = state.merged.take();
+    let (digest, content) = state.finish()?;
+    Ok((digest, content, merged))
 }
 
 impl<'s> State<'s> {
@@ -108,7 +112,7 @@ impl<'s> State<'s> {
             history: document.get("history").and_then(Value::as_array).cloned().unwrap_or_default(),
             document,
             annotations: annotations.unwrap_or_default(),
-            merged: None,
+            merged: edit.image.as_ref().and_then(|image| image.merged().cloned()),
             remark: None,
         };
         state.align();
@@ -164,7 +168,7 @@ impl<'s> State<'s> {
             self.merge()?;
         }
         let nothing = Tree::default();
-        let tree = changes.tree(self.merged.as_ref().unwrap_or(&nothing), self.store, &self.limits)?;
+        let tree = changes.tree(self.merged.as_deref().unwrap_or(&nothing), self.store, &self.limits)?;
         if tree.is_empty() {
             let entry = self.entry("a layer without entries", true);
             self.history.push(entry);
@@ -175,8 +179,9 @@ impl<'s> State<'s> {
         let entry = self.entry("a layer of files", false);
         self.history.push(entry);
         if let Some(merged) = &mut self.merged {
+            let merged = Arc::make_mut(merged);
+            merged.append(tree.without_contents())?;
             merged.next_layer()?;
-            merged.append(tree)?;
         }
         Ok(())
     }
@@ -211,7 +216,7 @@ impl<'s> State<'s> {
             })?;
         }
         tree.next_layer()?;
-        self.merged = Some(tree);
+        self.merged = Some(Arc::new(tree));
         Ok(())
     }
 
