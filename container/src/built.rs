@@ -258,7 +258,14 @@ impl Built {
             self.spec.namespaces().map(|(kind, _)| kind).filter(|kind| *kind != Kind::Time).collect();
         let process = self.spec.oci.process().clone().unwrap_or_default();
         let common = Common::of(&self.spec.oci, self.spec.callers_keyring);
-        Inside { kinds, process, common, filter: self.filter.clone(), host: self.host.clone(), _image: self.spec.image.clone() }
+        Inside {
+            kinds,
+            process,
+            common,
+            filter: self.filter.clone(),
+            host: self.host.clone(),
+            _image: self.spec.image.clone(),
+        }
     }
 }
 

@@ -165,7 +165,8 @@ fn capabilities(spec: &mut Spec, host: &Host) {
         Profile::Hostile | Profile::Exact => 0,
     };
     let added = mask(&Some(spec.added_capabilities.iter().copied().collect()));
-    let bounding = base & available | added;
+    let dropped = mask(&Some(spec.dropped_capabilities.iter().copied().collect()));
+    let bounding = base & available & !dropped | added;
     // A program that is not root inside has none unless it gains them by executing, which the bounding set limits.
     let own = if spec.process().user().uid() == 0 { bounding } else { added };
     let ambient = if spec.process().user().uid() == 0 { 0 } else { added };

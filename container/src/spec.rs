@@ -117,6 +117,7 @@ pub(crate) struct Spec {
     pub(crate) unshared: Vec<Kind>,
     pub(crate) joined: Vec<(Kind, PathBuf)>,
     pub(crate) added_capabilities: Vec<oci::Capability>,
+    pub(crate) dropped_capabilities: Vec<oci::Capability>,
     pub(crate) drop_capabilities: bool,
     /// A filter of the caller's own, or none at all; the profile's if this is absent.
     pub(crate) seccomp: Option<Option<Vec<u8>>>,

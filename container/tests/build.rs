@@ -26,7 +26,12 @@ impl Bench {
         let directory = tempfile::tempdir()?;
         let store = Store::open(directory.path().join(name))?;
         let root = testkit::busybox_root()?;
-        let base = Edit::scratch(&store).epoch(EPOCH).add_dir(root.path(), "/").env("PATH", "/bin").cmd(["sh"]).commit("base:1")?;
+        let base = Edit::scratch(&store)
+            .epoch(EPOCH)
+            .add_dir(root.path(), "/")
+            .env("PATH", "/bin")
+            .cmd(["sh"])
+            .commit("base:1")?;
         Ok(Self { directory, store, base })
     }
 
@@ -79,7 +84,10 @@ fn changes_of_a_container_become_a_layer_here() -> testkit::Result {
     let image = changes.commit(&bench.base)?;
     assert_eq!(image.layers().len(), 2);
     let seen = bench.says(&image, "cat /result /new/link; ls /bin/yes; ls -ld /new/dir /result | cut -c1-10; ls /tmp; stat -c %u:%g /result; true")?;
-    assert_eq!(seen, "hi\nhi\n-rw-r--r--\ndrwx------\nt\n0:0\n".replace("-rw-r--r--\ndrwx------", "drwx------\n-rw-r--r--"));
+    assert_eq!(
+        seen,
+        "hi\nhi\n-rw-r--r--\ndrwx------\nt\n0:0\n".replace("-rw-r--r--\ndrwx------", "drwx------\n-rw-r--r--")
+    );
     let named = changes.edit(&bench.base)?.cmd(["cat", "/result"]).commit("result:1")?;
     assert_eq!(bench.container(&named).output()?.text(), "hi\n");
     Ok(())
@@ -90,7 +98,8 @@ fn the_ids_of_an_ordinary_users_files_are_those_inside() -> testkit::Result {
     require!(UserNamespace, Program("busybox"));
     as_user!();
     let bench = Bench::new()?;
-    let out = bench.container(&bench.base).user("33:44").args(["sh", "-c", "echo x > /tmp/x"]).keep_changes().output()?;
+    let out =
+        bench.container(&bench.base).user("33:44").args(["sh", "-c", "echo x > /tmp/x"]).keep_changes().output()?;
     assert!(out.status.success(), "{out:?}");
     let image = out.changes()?.commit(&bench.base)?;
     let blob = image.edit().recompress(keelbox::Compression::None).commit("x:1")?;
@@ -116,7 +125,13 @@ fn a_build_file_is_built_for_an_ordinary_user() -> testkit::Result {
 
 fn a_build_file_is_built_here() -> testkit::Result {
     let bench = Bench::new()?;
-    bench.write(&[("src/a.txt", "a"), ("src/b.txt", "b"), ("src/skip.o", "o"), ("one", "1"), (".dockerignore", "**/*.o\n")]);
+    bench.write(&[
+        ("src/a.txt", "a"),
+        ("src/b.txt", "b"),
+        ("src/skip.o", "o"),
+        ("one", "1"),
+        (".dockerignore", "**/*.o\n"),
+    ]);
     symlink("one", bench.directory.path().join("context/link"))?;
     let text = r#"
 ARG BASE=base:1
@@ -156,16 +171,23 @@ ENTRYPOINT ["/bin/hello"]
 "#;
     let steps = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&steps);
-    let build = bench.build(text)?.argument("VERSION", "7").on_step(move |step| told.lock().expect("told").push(step.clone()));
+    let build =
+        bench.build(text)?.argument("VERSION", "7").on_step(move |step| told.lock().expect("told").push(step.clone()));
     let image = build.commit("app:1")?;
     assert_eq!(bench.container(&image).output()?.text(), "hello big world\n");
     let root = |command: &str| -> testkit::Result<String> {
         Ok(bench.container(&image).user("0:0").args(["sh", "-c", command]).output()?.text().into_owned())
     };
-    assert_eq!(root("cat /srv/made /srv/v /srv/doc /srv/linked; ls /srv/src; ls /work 2>&1 | wc -l")?, "abmore\n7\none\ntwo\n1a.txt\nb.txt\n1\n");
+    assert_eq!(
+        root("cat /srv/made /srv/v /srv/doc /srv/linked; ls /srv/src; ls /work 2>&1 | wc -l")?,
+        "abmore\n7\none\ntwo\n1a.txt\nb.txt\n1\n"
+    );
     let config = image.config();
     assert_eq!((config.user(), config.stop_signal(), config.cmd()), ("12:34", Some("SIGINT"), &[][..]));
-    assert_eq!((config.exposed_ports(), config.volumes()), (&["53/udp".to_owned(), "80/tcp".into()][..], &["/data".to_owned()][..]));
+    assert_eq!(
+        (config.exposed_ports(), config.volumes()),
+        (&["53/udp".to_owned(), "80/tcp".into()][..], &["/data".to_owned()][..])
+    );
     assert_eq!(config.labels()["made.by"], "me");
     let first: Vec<_> = std::mem::take(&mut *steps.lock().expect("told"));
     assert!(first.iter().all(|step| !step.cached && !step.text.contains("false")), "{first:?}");
@@ -181,7 +203,8 @@ ENTRYPOINT ["/bin/hello"]
     let other = build.commit("app:3")?;
     assert_ne!(other.manifest_digest(), image.manifest_digest());
     let third = steps.lock().expect("told");
-    let anew: Vec<&str> = third.iter().filter(|step| !step.cached).map(|step| step.text.split(' ').next().expect("a word")).collect();
+    let anew: Vec<&str> =
+        third.iter().filter(|step| !step.cached).map(|step| step.text.split(' ').next().expect("a word")).collect();
     assert_eq!(anew[0..3], ["ARG", "COPY", "RUN"], "{third:?}");
     Ok(())
 }
@@ -242,7 +265,8 @@ fn steps_by_calls_take_values_as_they_are_here() -> testkit::Result {
         .commit("app:1")?;
     assert_eq!(bench.container(&image).output()?.text(), "ab$5 \"or so\"");
     assert_eq!(image.config().working_dir(), "/srv");
-    let scratch = Build::from_scratch().store(bench.store.path()).context(&context).copy("files/a", "/a").commit("tiny:1")?;
+    let scratch =
+        Build::from_scratch().store(bench.store.path()).context(&context).copy("files/a", "/a").commit("tiny:1")?;
     assert_eq!(scratch.layers().len(), 1);
     Ok(())
 }
@@ -266,7 +290,11 @@ fn what_fails_says_where_and_names_nothing_here() -> testkit::Result {
     symlink("/etc/passwd", bench.directory.path().join("context/outside"))?;
     for (text, kind, why) in [
         ("FROM nowhere:1", ErrorKind::NotFound, "line 1: cannot find the image nowhere:1"),
-        ("FROM base:1\nRUN echo so; echo sad >&2; exit 3", ErrorKind::Failed, "line 2: RUN echo so; echo sad >&2; exit 3: the program ended with"),
+        (
+            "FROM base:1\nRUN echo so; echo sad >&2; exit 3",
+            ErrorKind::Failed,
+            "line 2: RUN echo so; echo sad >&2; exit 3: the program ended with",
+        ),
         ("FROM base:1\nRUN [\"/nothing\"]", ErrorKind::ProgramNotFound, "line 2: RUN [\"/nothing\"]"),
         ("FROM base:1\n\nCOPY missing /", ErrorKind::NotFound, "line 3: missing is no file of the context"),
         ("FROM base:1\nCOPY *.none /", ErrorKind::NotFound, "line 2: *.none means no file"),
@@ -274,7 +302,11 @@ fn what_fails_says_where_and_names_nothing_here() -> testkit::Result {
         ("FROM base:1\nCOPY outside /", ErrorKind::NotFound, "line 2: outside leads out of the context"),
         ("FROM base:1\nCOPY ../../../etc/passwd /", ErrorKind::NotFound, "line 2: ../../../etc/passwd is no file"),
         ("FROM base:1\nCOPY --from=base:1 /nothing /", ErrorKind::NotFound, "line 2: COPY"),
-        ("FROM base:1\nCOPY --chown=nobody-here file /", ErrorKind::UnknownUser, "line 2: cannot find the owner \"nobody-here\""),
+        (
+            "FROM base:1\nCOPY --chown=nobody-here file /",
+            ErrorKind::UnknownUser,
+            "line 2: cannot find the owner \"nobody-here\"",
+        ),
         ("FROM base:1\nENV A=${B!x}", ErrorKind::Invalid, "line 2: ${B!x}"),
         ("FROM base:1\nEXPOSE 99999", ErrorKind::Damaged, "line 2: EXPOSE 99999"),
         ("FROM --platform=linux/riscv64 base:1", ErrorKind::Unsupported, "line 1: base:1 is for linux/"),
@@ -284,9 +316,13 @@ fn what_fails_says_where_and_names_nothing_here() -> testkit::Result {
         assert_eq!(error.kind(), kind, "{error:#}");
         assert!(bench.store.get("app:1").is_err());
     }
-    let error = bench.build("FROM base:1\nRUN echo so; echo sad >&2; exit 3")?.commit("app:1").expect_err("it must fail");
+    let error =
+        bench.build("FROM base:1\nRUN echo so; echo sad >&2; exit 3")?.commit("app:1").expect_err("it must fail");
     assert_eq!(error.hint(), Some("so\nsad"));
-    assert_eq!(bench.build("FROM base:1")?.target("none").commit("app:1").expect_err("it must fail").kind(), ErrorKind::NotFound);
+    assert_eq!(
+        bench.build("FROM base:1")?.target("none").commit("app:1").expect_err("it must fail").kind(),
+        ErrorKind::NotFound
+    );
     let runs = fs::read_dir(bench.store.path().join("runs"))?.count();
     assert_eq!(runs, 0, "the layers of failed runs are gone");
     Ok(())
@@ -297,7 +333,8 @@ fn images_come_from_where_the_caller_says() -> testkit::Result {
     require!(UserNamespace, Program("busybox"));
     as_user!();
     let bench = Bench::new()?;
-    let other = Edit::scratch(&bench.store).add_layer(Changeset::new().bytes("/f", "fetched", 0o644)).commit_unnamed()?;
+    let other =
+        Edit::scratch(&bench.store).add_layer(Changeset::new().bytes("/f", "fetched", 0o644)).commit_unnamed()?;
     let fetched = other.clone();
     let build = bench.build("FROM base:1\nCOPY --from=far:1 /f /g\nCOPY --from=near:1 f /h")?;
     let build = build.image("near:1", &other).fetch(move |name| match name {
@@ -305,7 +342,8 @@ fn images_come_from_where_the_caller_says() -> testkit::Result {
         _ => Err("unknown".into()),
     });
     assert_eq!(bench.says(&build.commit("app:1")?, "cat /g /h")?, "fetchedfetched");
-    let error = bench.build("FROM far:2")?.fetch(|_| Err("no such thing".into())).commit("app:2").expect_err("it must fail");
+    let error =
+        bench.build("FROM far:2")?.fetch(|_| Err("no such thing".into())).commit("app:2").expect_err("it must fail");
     assert!(format!("{error:#}").ends_with("cannot find the image far:2: no such thing"), "{error:#}");
     assert!(Path::new(bench.store.path()).exists());
     Ok(())

@@ -345,7 +345,8 @@ impl Staged<'_> {
         let digest = std::mem::replace(&mut self.hasher, Hasher::new(crate::Algorithm::Sha256)).finish();
         fchmod(&*self.file, Mode::S_IRUSR | Mode::S_IRGRP | Mode::S_IROTH).attempt(failed)?;
         if let Some(name) = &self.name {
-            renameat(&self.content.ingest, name.as_str(), &self.content.blobs, path(&digest).as_str()).attempt(failed)?;
+            renameat(&self.content.ingest, name.as_str(), &self.content.blobs, path(&digest).as_str())
+                .attempt(failed)?;
         }
         self.name = None;
         Ok((digest, self.written))

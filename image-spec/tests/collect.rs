@@ -137,7 +137,8 @@ fn damage_is_found_repaired_and_brought_anew() {
     let store = layout.store();
     let add = |index: usize| store.add(&open(&layout, index), &format!("app:{index}")).expect("added");
     let images = [add(0), add(1)];
-    let keys: Vec<String> = images[1].unpack(&store).expect("unpacked").layers().iter().map(|l| l.key().into()).collect();
+    let keys: Vec<String> =
+        images[1].unpack(&store).expect("unpacked").layers().iter().map(|l| l.key().into()).collect();
     let blob = |digest: &Digest| store.path().join("blobs/sha256").join(digest.hex());
     let spoil = |path: &Path, text: &str| fs::remove_file(path).and_then(|()| fs::write(path, text)).expect("spoil");
     clean(&store);
@@ -177,7 +178,9 @@ fn damage_is_found_repaired_and_brought_anew() {
 #[test]
 fn room_is_told_by_image_and_counted_once() {
     let layout = Layout::empty();
-    let big = |seed: u8| plain(&Tar::new().entry(common::Header::new(b'0', "big"), &vec![seed; 1 << 20]).hard_link("same", "big"));
+    let big = |seed: u8| {
+        plain(&Tar::new().entry(common::Header::new(b'0', "big"), &vec![seed; 1 << 20]).hard_link("same", "big"))
+    };
     let mut descriptors = Vec::new();
     for index in 0..2u8 {
         let manifest = layout.add_image(&[big(9), big(index)], "{}");
@@ -305,7 +308,11 @@ fn in_a_mount_namespace(test: &str, mount: &str) -> bool {
         }
         Ok(output) => {
             let text = String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+            assert!(
+                output.status.success() && text.contains("1 passed"),
+                "{text}{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         Err(error) => common::skip(&format!("no unshare(1): {error}")),
     }
@@ -314,11 +321,13 @@ fn in_a_mount_namespace(test: &str, mount: &str) -> bool {
 
 #[test]
 fn a_full_disk_is_an_error_and_nothing_is_broken() {
-    if !in_a_mount_namespace("a_full_disk_is_an_error_and_nothing_is_broken", "mount -t tmpfs -o size=2500k none /mnt") {
+    if !in_a_mount_namespace("a_full_disk_is_an_error_and_nothing_is_broken", "mount -t tmpfs -o size=2500k none /mnt")
+    {
         return;
     }
     let layout = Layout::empty();
-    let incompressible: Vec<u8> = (0..1_500_000u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let incompressible: Vec<u8> =
+        (0..1_500_000u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let large = Tar::new().directory("d").entry(common::Header::new(b'0', "d/large"), &incompressible);
     let small = Tar::new().directory("d").file("d/small", "x");
     let mut descriptors = Vec::new();

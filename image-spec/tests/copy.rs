@@ -37,7 +37,11 @@ fn several() -> (Layout, String) {
     entries.push(descriptor("application/x.unknown", b"unknown", ""));
     let index = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{}]}}"#, entries.join(","));
     layout.add_blob(index.as_bytes());
-    layout.index(&[descriptor(INDEX, index.as_bytes(), r#","annotations":{"org.opencontainers.image.ref.name":"all"}"#)]);
+    layout.index(&[descriptor(
+        INDEX,
+        index.as_bytes(),
+        r#","annotations":{"org.opencontainers.image.ref.name":"all"}"#,
+    )]);
     (layout, index)
 }
 
@@ -147,7 +151,9 @@ fn dockers_form_and_ocis_are_the_same_image() {
     let docker = copier.clone().form(Form::Docker).copy(&source, "store:d").expect("converted");
     let image = OpenOptions::new().stored(&store, "d").expect("open");
     assert_eq!(image.media_type(), "application/vnd.docker.distribution.manifest.v2+json");
-    assert!(image.layers().iter().all(|layer| layer.media_type() == "application/vnd.docker.image.rootfs.diff.tar.gzip"));
+    assert!(
+        image.layers().iter().all(|layer| layer.media_type() == "application/vnd.docker.image.rootfs.diff.tar.gzip")
+    );
     // A layout has it in OCI's words again, and that is where it began, but for the order of its fields.
     let oci = copier.copy("store:d", &at(dir.path(), "oci:back:x")).expect("converted");
     let back = Image::open(&at(dir.path(), "oci:back:x")).expect("open");
@@ -308,9 +314,12 @@ fn podman_loads_what_is_written_and_saves_what_is_read() {
     let dir = tempfile::tempdir().expect("directory");
     let source = format!("{}:1", layout.source());
     let path = |name: &str| dir.path().join(name).display().to_string();
-    let global = ["podman", "--storage-driver=vfs", "--root", &path("root"), "--runroot", &path("run")].map(str::to_owned);
+    let global =
+        ["podman", "--storage-driver=vfs", "--root", &path("root"), "--runroot", &path("run")].map(str::to_owned);
     let podman = |line: &[&str]| run(&[&global.iter().map(String::as_str).collect::<Vec<_>>()[..], line].concat());
-    for (place, file) in [("docker-archive:d.tar:localhost/app:1", "d.tar"), ("oci-archive:o.tar:localhost/app:2", "o.tar")] {
+    for (place, file) in
+        [("docker-archive:d.tar:localhost/app:1", "d.tar"), ("oci-archive:o.tar:localhost/app:2", "o.tar")]
+    {
         Copier::new().copy(&source, &at(dir.path(), place)).expect("copied");
         let Some(text) = podman(&["load", "-q", "-i", &path(file)]) else { return };
         assert!(text.contains("localhost/app:"), "{text}");

@@ -3,9 +3,9 @@
 //! Each is unpacked with one thread and with many; both must give the tree of the case, to the last attribute.
 #![allow(clippy::print_stderr, reason = "what tools have learned is news, not a failure")]
 
-mod common;
 #[path = "corpus/case.rs"]
 mod case;
+mod common;
 #[path = "corpus/peers.rs"]
 mod peers;
 

@@ -103,7 +103,17 @@ fn the_design_s_program_runs_as_written() {
     let paths: Vec<&str> = all.keys().map(|path| path.to_str().expect("text")).collect();
     assert_eq!(
         paths,
-        ["gone", "srv", "srv/bin", "srv/bin/tool", "srv/deep", "srv/deep/er", "srv/deep/er/file", "srv/index.html", "srv/old"]
+        [
+            "gone",
+            "srv",
+            "srv/bin",
+            "srv/bin/tool",
+            "srv/deep",
+            "srv/deep/er",
+            "srv/deep/er/file",
+            "srv/index.html",
+            "srv/old"
+        ]
     );
     assert_eq!(fs::metadata(&all[Path::new("srv/bin/tool")]).expect("stat").mode() & 0o7777, 0o755);
     assert_eq!(store.get("app:1").expect("still there").layers().len(), 1);
@@ -149,7 +159,17 @@ fn the_same_input_makes_the_same_image() {
         let layer = plain(&bench, &image, 0);
         assert_eq!(
             names(&layer),
-            ["data/", "data/Z", "data/a", "data/b/", "data/b/x", "data/b/y", "data/b-c", "data/link", "GNUSparseFile.0/sparse"]
+            [
+                "data/",
+                "data/Z",
+                "data/a",
+                "data/b/",
+                "data/b/x",
+                "data/b/y",
+                "data/b-c",
+                "data/link",
+                "GNUSparseFile.0/sparse"
+            ]
         );
         assert!(layer.len() < 1 << 20, "the holes are not written: {}", layer.len());
         let place = &bench.unpacked(&image)[Path::new("data/sparse")];
@@ -165,9 +185,20 @@ fn the_same_input_makes_the_same_image() {
 #[test]
 fn squashing_changes_nothing_that_is_seen() {
     let layers = [
-        Tar::new().directory("usr").directory("usr/lib").file("usr/lib/a", "1").symlink("lib", "usr/lib").file("keep", "k"),
+        Tar::new()
+            .directory("usr")
+            .directory("usr/lib")
+            .file("usr/lib/a", "1")
+            .symlink("lib", "usr/lib")
+            .file("keep", "k"),
         Tar::new().file("lib/b", "2").file("usr/lib/.wh.a", "").directory("d").file("d/old", "o").file("f", "file"),
-        Tar::new().file(".wh.d", "").directory("d").file("d/new", "n").file(".wh.f", "").directory("f").file("f/x", "x"),
+        Tar::new()
+            .file(".wh.d", "")
+            .directory("d")
+            .file("d/new", "n")
+            .file(".wh.f", "")
+            .directory("f")
+            .file("f/x", "x"),
         Tar::new().file("f/.wh..wh..opq", "").file("f/y", "y").file("e/.wh.none", "").hard_link("hard", "keep"),
     ];
     let layout = Layout::tars(&layers);
@@ -184,9 +215,15 @@ fn squashing_changes_nothing_that_is_seen() {
         }
     }
     let top = image.edit().squash_top(2).commit("base:3").expect("squashed");
-    assert_eq!(top.layers()[..2].iter().map(|l| l.digest()).collect::<Vec<_>>(), image.layers()[..2].iter().map(|l| l.digest()).collect::<Vec<_>>());
+    assert_eq!(
+        top.layers()[..2].iter().map(|l| l.digest()).collect::<Vec<_>>(),
+        image.layers()[..2].iter().map(|l| l.digest()).collect::<Vec<_>>()
+    );
     let error = image.edit().squash(3..9).commit("base:4").unwrap_err();
-    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Format, "there are no layers from 3 to 9: the image has 4"));
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (ErrorKind::Format, "there are no layers from 3 to 9: the image has 4")
+    );
     assert!(bench.store.get("base:4").is_err());
 }
 
@@ -206,10 +243,16 @@ fn parents_have_what_they_have_below_and_links_are_followed() {
     let layer = plain(&bench, &image, 1);
     assert_eq!(names(&layer), ["priv/", "priv/s", "tmp/", "tmp/file", "usr/", "usr/lib/", "usr/lib/new.so"]);
     let mut archive = tar::Archive::new(&layer[..]);
-    let headers: Vec<_> = archive.entries().expect("archive").map(|entry| entry.expect("entry").header().clone()).collect();
+    let headers: Vec<_> =
+        archive.entries().expect("archive").map(|entry| entry.expect("entry").header().clone()).collect();
     let of = |index: usize| {
         let header: &tar::Header = &headers[index];
-        (header.mode().expect("mode"), header.uid().expect("uid"), header.gid().expect("gid"), header.mtime().expect("mtime"))
+        (
+            header.mode().expect("mode"),
+            header.uid().expect("uid"),
+            header.gid().expect("gid"),
+            header.mtime().expect("mtime"),
+        )
     };
     assert_eq!((of(0), of(2)), ((0o700, 5, 6, 7), (0o1777, 0, 0, 5)));
     assert_eq!((of(1).1, of(1).2), (0, 0));
@@ -241,9 +284,14 @@ fn names_and_numbers_that_a_header_cannot_hold() {
             let extensions = entry.pax_extensions().expect("pax").expect("owners do not fit");
             let records: Vec<(String, String)> = extensions
                 .map(|record| record.expect("record"))
-                .map(|record| (record.key().expect("key").into(), String::from_utf8_lossy(record.value_bytes()).into_owned()))
+                .map(|record| {
+                    (record.key().expect("key").into(), String::from_utf8_lossy(record.value_bytes()).into_owned())
+                })
                 .collect();
-            assert!(records.contains(&("uid".into(), "3000000".into())) && records.contains(&("gid".into(), "4000000000".into())));
+            assert!(
+                records.contains(&("uid".into(), "3000000".into()))
+                    && records.contains(&("gid".into(), "4000000000".into()))
+            );
             (path, i64::from(records.iter().any(|(key, value)| key == "mtime" && value == "-5")))
         })
         .collect();
@@ -297,7 +345,15 @@ fn the_upper_directory_of_an_overlay_becomes_a_layer() {
 #[test]
 fn the_difference_of_two_trees_makes_one_of_the_other() {
     let bench = Bench::new();
-    let files = [("same", "s"), ("content", "1"), ("mode", "m"), ("gone/deep", "g"), ("kind", "k"), ("dir/x", "x"), ("l1", "l")];
+    let files = [
+        ("same", "s"),
+        ("content", "1"),
+        ("mode", "m"),
+        ("gone/deep", "g"),
+        ("kind", "k"),
+        ("dir/x", "x"),
+        ("l1", "l"),
+    ];
     let (old, new) = (bench.tree("old", &files), bench.tree("new", &files));
     for tree in [&old, &new] {
         for path in picture(tree).keys() {
@@ -321,10 +377,7 @@ fn the_difference_of_two_trees_makes_one_of_the_other() {
     let first = Edit::scratch(&bench.store).add_layer(Changeset::new().directory(&old, "/").keep_owners());
     let base = first.commit("x:1").expect("committed");
     let image = base.edit().add_layer(Changeset::between(&old, &new)).commit("x:2").expect("committed");
-    assert_eq!(
-        names(&plain(&bench, &image, 1)),
-        ["content", "dir/", "dir/y", ".wh.gone", "kind/", "l1", "l2", "mode"]
-    );
+    assert_eq!(names(&plain(&bench, &image, 1)), ["content", "dir/", "dir/y", ".wh.gone", "kind/", "l1", "l2", "mode"]);
     let seen: BTreeMap<PathBuf, PathBuf> = merged(std::slice::from_ref(&new));
     let (ours, theirs) = (bench.files(&image), pictures(&seen));
     assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
@@ -332,7 +385,9 @@ fn the_difference_of_two_trees_makes_one_of_the_other() {
         let content = |all: &BTreeMap<PathBuf, String>, path: &str| all[Path::new(path)].clone();
         for path in ["same", "content", "mode", "dir/x", "dir/y", "l2"] {
             // Times are whole seconds in the image.
-            let cut = |text: String| text.split(' ').filter(|part| !part.contains('.')).map(str::to_owned).collect::<Vec<_>>();
+            let cut = |text: String| {
+                text.split(' ').filter(|part| !part.contains('.')).map(str::to_owned).collect::<Vec<_>>()
+            };
             assert_eq!(cut(content(&ours, path)), cut(content(&theirs, path)), "{path}");
         }
     }
@@ -352,16 +407,30 @@ fn another_base_under_what_was_added() {
             .expect("committed")
     };
     let (old, new) = (base("base:1", "old", "/bin"), base("base:2", "new", "/usr/bin"));
-    let new = new.edit().add_layer(Changeset::new().bytes("/etc/more", "m", 0o644)).commit("base:2").expect("committed");
-    let app = old.edit().cmd(["app"]).add_layer(Changeset::new().bytes("/app", "a", 0o755)).commit("app:1").expect("app");
+    let new =
+        new.edit().add_layer(Changeset::new().bytes("/etc/more", "m", 0o644)).commit("base:2").expect("committed");
+    let app =
+        old.edit().cmd(["app"]).add_layer(Changeset::new().bytes("/app", "a", 0o755)).commit("app:1").expect("app");
     let moved = app.edit().rebase(&old, &new).commit("app:2").expect("rebased");
     assert_eq!(moved.layers().len(), 3);
     assert_eq!(moved.layers()[2].digest(), app.layers()[1].digest());
-    assert_eq!((moved.config().env(), moved.config().cmd()), (&["PATH=/usr/bin".to_owned()][..], &["app".to_owned()][..]));
+    assert_eq!(
+        (moved.config().env(), moved.config().cmd()),
+        (&["PATH=/usr/bin".to_owned()][..], &["app".to_owned()][..])
+    );
     let history: Vec<&str> = moved.config().history().iter().filter_map(|entry| entry.created_by.as_deref()).collect();
     assert_eq!(
         history,
-        ["a layer of files", "ENV PATH=/usr/bin", "CMD [\"sh\"]", "a layer of files", "ENV PATH=/bin", "CMD [\"sh\"]", "CMD [\"app\"]", "a layer of files"]
+        [
+            "a layer of files",
+            "ENV PATH=/usr/bin",
+            "CMD [\"sh\"]",
+            "a layer of files",
+            "ENV PATH=/bin",
+            "CMD [\"sh\"]",
+            "CMD [\"app\"]",
+            "a layer of files"
+        ]
     );
     let manifest: serde_json::Value = serde_json::from_slice(moved.raw_manifest()).expect("JSON");
     assert_eq!(manifest["annotations"]["org.opencontainers.image.base.digest"], new.manifest_digest().to_string());
@@ -405,10 +474,13 @@ fn archives_and_single_files_are_layers_too() {
     let tar = Tar::new().directory("a").file("a/f", "1").hard_link("a/g", "a/f").file(".wh.old", "");
     fs::write(bench.path("plain.tar"), tar.bytes()).expect("write");
     fs::write(bench.path("packed.tgz"), common::gzip(&tar.bytes())).expect("write");
-    let base = Edit::scratch(&bench.store).add_layer(Changeset::new().bytes("/old", "o", 0o644).bytes("/keep", "k", 0o600));
+    let base =
+        Edit::scratch(&bench.store).add_layer(Changeset::new().bytes("/old", "o", 0o644).bytes("/keep", "k", 0o600));
     let base = base.commit("x:1").expect("committed");
-    let plain = base.edit().epoch(0).add_layer(Changeset::from_archive(bench.path("plain.tar"))).commit("x:2").expect("tar");
-    let packed = base.edit().epoch(0).add_layer(Changeset::from_archive(bench.path("packed.tgz"))).commit("x:3").expect("tgz");
+    let plain =
+        base.edit().epoch(0).add_layer(Changeset::from_archive(bench.path("plain.tar"))).commit("x:2").expect("tar");
+    let packed =
+        base.edit().epoch(0).add_layer(Changeset::from_archive(bench.path("packed.tgz"))).commit("x:3").expect("tgz");
     assert_eq!(plain.layers()[1].diff_id(), packed.layers()[1].diff_id());
     let paths = |image: &Image| bench.unpacked(image).keys().map(|path| path.display().to_string()).collect::<Vec<_>>();
     assert_eq!(paths(&plain), ["a", "a/f", "a/g", "keep"]);
@@ -450,11 +522,23 @@ fn what_means_nothing_is_refused_and_nothing_is_named() {
         (Edit::scratch(store).label("", "x"), ErrorKind::Format, "the label"),
         (Edit::scratch(store).annotate("", "x"), ErrorKind::Format, "an annotation without a name"),
         (Edit::scratch(store).add_dir(bench.path("nothing"), "/"), ErrorKind::NotFound, "cannot open"),
-        (Edit::scratch(store).add_dir(&tree, "/"), ErrorKind::Unsupported, "entry .wh.file: a file whose name begins with .wh."),
+        (
+            Edit::scratch(store).add_dir(&tree, "/"),
+            ErrorKind::Unsupported,
+            "entry .wh.file: a file whose name begins with .wh.",
+        ),
         (Edit::scratch(store).add_layer(bytes("/")), ErrorKind::Format, "/ is no path of a file"),
         (Edit::scratch(store).add_layer(Changeset::new().file(&tree, "/x")), ErrorKind::Format, "is a directory"),
-        (Edit::scratch(store).add_layer(Changeset::new().file_below(bench.path("."), "link/.wh.file", "/x")), ErrorKind::Os(20), "cannot read"),
-        (Edit::scratch(store).add_layer(Changeset::from_archive(bench.path("no.tar"))), ErrorKind::Format, "no.tar: tar:"),
+        (
+            Edit::scratch(store).add_layer(Changeset::new().file_below(bench.path("."), "link/.wh.file", "/x")),
+            ErrorKind::Os(20),
+            "cannot read",
+        ),
+        (
+            Edit::scratch(store).add_layer(Changeset::from_archive(bench.path("no.tar"))),
+            ErrorKind::Format,
+            "no.tar: tar:",
+        ),
         (Edit::scratch(store).add_layer(Changeset::from_archive("/dev/null")), ErrorKind::Format, "not a regular file"),
     ];
     for (edit, kind, text) in cases {

@@ -212,7 +212,8 @@ fn a_change_makes_the_layer_that_umoci_s_repack_makes() {
     let layout = at.join("l");
     let theirs = Image::open(&format!("oci:{}:repacked", layout.display())).expect("valid");
     let base = Image::open(&format!("oci:{}:app", layout.display())).expect("valid");
-    let ours = base.edit().store(&store).add_layer(Changeset::between(&old, &tree)).commit("ours:1").expect("committed");
+    let ours =
+        base.edit().store(&store).add_layer(Changeset::between(&old, &tree)).commit("ours:1").expect("committed");
     let see = |image: &Image| {
         let unpacked = image.unpack(&store).expect("unpacked");
         let layers: Vec<PathBuf> = unpacked.layers().iter().map(|layer| layer.path().to_owned()).collect();
@@ -236,7 +237,18 @@ fn what_is_edited_runs_under_podman_and_loads_into_docker() {
     let store = Store::open(at.join("store")).expect("store");
     let Some(_) = edited_image(&store, at, keelbox_image_spec::Compression::Gzip) else { return };
     let podman = |line: &[&str]| {
-        let global = ["--runtime", "runc", "--root", "podman", "--runroot", "podman-run", "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"];
+        let global = [
+            "--runtime",
+            "runc",
+            "--root",
+            "podman",
+            "--runroot",
+            "podman-run",
+            "--storage-driver",
+            "vfs",
+            "--cgroup-manager",
+            "cgroupfs",
+        ];
         Command::new("podman").args(global).args(line).current_dir(at).output()
     };
     let pulled = match podman(&["pull", "-q", "oci:store:docker.io/library/edited:1"]) {
@@ -245,9 +257,26 @@ fn what_is_edited_runs_under_podman_and_loads_into_docker() {
     };
     assert!(pulled.status.success(), "{}", String::from_utf8_lossy(&pulled.stderr));
     let id = String::from_utf8_lossy(&pulled.stdout).trim().to_owned();
-    let ran = podman(&["run", "--rm", "--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", &id]).expect("podman is there");
+    let ran = podman(&[
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--ulimit",
+        "nofile=1024:1024",
+        "--ulimit",
+        "nproc=1024:1024",
+        &id,
+    ])
+    .expect("podman is there");
     assert_eq!(String::from_utf8_lossy(&ran.stdout), SAID, "{}", String::from_utf8_lossy(&ran.stderr));
-    let saved = ["skopeo", "copy", "--insecure-policy", "oci:store:docker.io/library/edited:1", "docker-archive:edited.tar:edited:1"];
+    let saved = [
+        "skopeo",
+        "copy",
+        "--insecure-policy",
+        "oci:store:docker.io/library/edited:1",
+        "docker-archive:edited.tar:edited:1",
+    ];
     let Some(()) = run(at, &saved) else { return };
     let loaded = match Command::new("docker").args(["load", "-q", "-i", "edited.tar"]).current_dir(at).output() {
         Ok(loaded) => loaded,

@@ -40,6 +40,11 @@ fn names() -> String {
     COMMANDS.iter().map(|command| command.name).collect::<Vec<_>>().join(" ")
 }
 
+fn of_images() -> String {
+    let names = crate::table::of_images().iter().filter_map(|command| command.name.strip_prefix("image "));
+    names.collect::<Vec<_>>().join(" ")
+}
+
 fn all_spellings<'o>(options: impl Iterator<Item = &'o Opt>) -> String {
     options.flat_map(spellings).chain(["--help".to_owned()]).collect::<Vec<_>>().join(" ")
 }
@@ -79,6 +84,7 @@ _keelbox() {
         let words = match command.name {
             "completions" => "bash zsh fish".to_owned(),
             "help" => names(),
+            "image" => of_images(),
             _ => options,
         };
         let offer = match command.name {
@@ -126,11 +132,12 @@ fn zsh() -> String {
     for command in COMMANDS {
         let options: Vec<String> = command.every_option().map(zsh_option).collect();
         let words = match command.name {
-            name if takes_id(command) && name == "exec" => " '1:ID:_keelbox_ids' '*:::PROGRAM:_normal'",
-            _ if takes_id(command) => " '1:ID:_keelbox_ids'",
-            "completions" => " '1:SHELL:(bash zsh fish)'",
-            "plan" => " '1:BUNDLE:_files -/'",
-            _ => "",
+            name if takes_id(command) && name == "exec" => " '1:ID:_keelbox_ids' '*:::PROGRAM:_normal'".to_owned(),
+            _ if takes_id(command) => " '1:ID:_keelbox_ids'".to_owned(),
+            "completions" => " '1:SHELL:(bash zsh fish)'".to_owned(),
+            "image" => format!(" '1:COMMAND:({})'", of_images()),
+            "plan" => " '1:BUNDLE:_files -/'".to_owned(),
+            _ => String::new(),
         };
         let _written =
             writeln!(script, "        {}) _arguments '--help[its help]' {}{words} ;;", command.name, options.join(" "));
@@ -165,8 +172,9 @@ fn fish() -> String {
         let (name, about) = (command.name, quoted(command.about));
         let _written = writeln!(script, "complete -c keelbox -n __fish_use_subcommand -a {name} -d '{about}'");
         let words = match name {
-            _ if takes_id(command) => "(keelbox list --quiet 2>/dev/null)",
-            "completions" => "bash zsh fish",
+            _ if takes_id(command) => "(keelbox list --quiet 2>/dev/null)".to_owned(),
+            "completions" => "bash zsh fish".to_owned(),
+            "image" => of_images(),
             _ => continue,
         };
         let _written = writeln!(script, "complete -c keelbox -n '__fish_seen_subcommand_from {name}' -a '{words}'");
@@ -222,5 +230,7 @@ mod tests {
         assert_eq!(complete(&["keelbox", "--root", "/x", "list", "--q"]), "--quiet");
         assert_eq!(complete(&["keelbox", "list", "--format", "j"]), "json");
         assert_eq!(complete(&["keelbox", "completions", "f"]), "fish");
+        #[cfg(feature = "images")]
+        assert_eq!(complete(&["keelbox", "image", "pus"]), "push");
     }
 }

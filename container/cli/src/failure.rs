@@ -70,6 +70,13 @@ impl From<keelbox::Error> for Failure {
     }
 }
 
+#[cfg(feature = "images")]
+impl From<keelbox::crates::image_spec::Error> for Failure {
+    fn from(error: keelbox::crates::image_spec::Error) -> Self {
+        Self::new(Self::told(&error))
+    }
+}
+
 /// As Go programs write the answers of the kernel: engines look for `no such file or directory`, with a small letter.
 fn lower(cause: &str) -> String {
     let mut characters = cause.chars();

@@ -29,7 +29,7 @@ pub(crate) fn list(context: &Context<'_>, given: Given) -> Outcome {
         return print(&handles.iter().map(|handle| format!("{}\n", handle.id())).collect::<String>());
     }
     if format == Format::Table {
-        return print(&table(handles.iter().map(cells)));
+        return print(&aligned(["ID", "PID", "STATUS", "BUNDLE", "CREATED"], handles.iter().map(cells)));
     }
     let mut values = Vec::new();
     for handle in &handles {
@@ -64,11 +64,11 @@ fn cells(handle: &Handle) -> [String; 5] {
     [handle.id().to_owned(), pid, status, handle.bundle().display().to_string(), created(handle)]
 }
 
-fn table(rows: impl Iterator<Item = [String; 5]>) -> String {
-    let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED"].map(str::to_owned);
-    let lines: Vec<[String; 5]> = std::iter::once(head).chain(rows).collect();
+/// Rows below a head, in columns that are as wide as they must be.
+pub(crate) fn aligned<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let lines: Vec<[String; N]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 5] = std::array::from_fn(width);
+    let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();
     for line in &lines {
         let cells: Vec<String> = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();

@@ -13,6 +13,8 @@ mod features;
 mod forward;
 mod grammar;
 mod help;
+#[cfg(feature = "images")]
+mod image;
 mod life;
 mod list;
 mod log;
@@ -28,6 +30,8 @@ mod spec;
 mod stats;
 mod table;
 mod time;
+#[cfg(feature = "images")]
+mod up;
 mod update;
 
 use std::ffi::OsString;

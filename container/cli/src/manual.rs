@@ -8,7 +8,7 @@ use crate::grammar::Opt;
 use crate::help::STATUS;
 use crate::print;
 use crate::read::Given;
-use crate::table::{COMMANDS, GLOBAL};
+use crate::table::{self, GLOBAL};
 
 pub(crate) fn manual(_: &Context<'_>, _: Given) -> Outcome {
     print(&page())
@@ -39,7 +39,7 @@ fn page() -> String {
     );
     options(&mut page, GLOBAL.iter());
     page.push_str(".SH COMMANDS\n");
-    for command in COMMANDS {
+    for command in table::every() {
         let about = plain(command.about);
         let _written = write!(page, ".SS \"{}\"\n{about}.\n", plain(&command.usage()));
         if !command.more.is_empty() {
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn every_command_has_its_section() {
         let page = page();
-        for command in COMMANDS {
+        for command in table::every() {
             assert!(page.contains(&format!(".SS \"{}", plain(command.name))), "{}", command.name);
             for option in command.every_option() {
                 assert!(page.contains(&format!("\\-\\-{}", plain(option.name))), "{}", option.name);

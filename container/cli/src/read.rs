@@ -51,13 +51,22 @@ pub(crate) fn line(arguments: impl IntoIterator<Item = OsString>) -> Result<Line
         }
     };
     let command = table::find(&name)?;
+    Ok(match behind(command, parser)? {
+        Some(given) => Line::Command { global, command, given },
+        None => Line::Help(Some(command)),
+    })
+}
+
+/// Reads what stands behind the name of a command; nothing if that asks for help.
+pub(crate) fn behind(command: &'static Command, mut parser: Parser) -> Result<Option<Given>, Failure> {
     let mut given = Given::default();
     while let Some(argument) = parser.next().map_err(misused)? {
         match argument {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Line::Help(Some(command))),
+            Arg::Long("help") | Arg::Short('h') => return Ok(None),
             Arg::Value(word) => {
                 given.words.push(word);
-                if command.ends_options() {
+                // Words that are all of one kind may have options between them.
+                if command.ends_options() && command.words.len() > 1 {
                     given.words.extend(parser.raw_args().map_err(misused)?);
                     break;
                 }
@@ -66,7 +75,7 @@ pub(crate) fn line(arguments: impl IntoIterator<Item = OsString>) -> Result<Line
         }
     }
     given.counted(command)?;
-    Ok(Line::Command { global, command, given })
+    Ok(Some(given))
 }
 
 fn found(mut options: impl Iterator<Item = &'static Opt>, argument: &Arg<'_>) -> Result<&'static Opt, Failure> {

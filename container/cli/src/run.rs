@@ -43,7 +43,7 @@ fn detached(context: &Context<'_>, new: &New) -> Outcome {
     Ok(0)
 }
 
-fn lived(context: &Context<'_>, handle: &Handle, signals: Forwarded) -> Outcome {
+pub(crate) fn lived(context: &Context<'_>, handle: &Handle, signals: Forwarded) -> Outcome {
     let terminal = handle.terminal();
     let relay = terminal.as_ref().map(Relay::begin).transpose()?;
     handle.start()?;

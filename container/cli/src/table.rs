@@ -4,8 +4,10 @@ use crate::failure::Failure;
 use crate::grammar::Count::{One, Optional, Rest};
 use crate::grammar::{Command, Count, Opt, Word};
 use crate::{checkpoint, completions, events, exec, features, life, list, manual, plan, ps, run, spec, update};
+#[cfg(feature = "images")]
+use crate::{image, up};
 
-const fn word(name: &'static str, what: &'static str, count: Count) -> Word {
+pub(crate) const fn word(name: &'static str, what: &'static str, count: Count) -> Word {
     Word { name, what, count }
 }
 
@@ -235,6 +237,25 @@ pub(crate) const COMMANDS: &[Command] = &[
         more: "",
         perform: checkpoint::refused,
     },
+    #[cfg(feature = "images")]
+    Command {
+        name: "up",
+        words: &[word("IMAGE", "an image", One), word("PROGRAM", "a program of the image", Rest)],
+        options: &[image::table::STORE, image::table::REGISTRY, up::table::UP],
+        about: "runs a program of an image in a container and cleans up; ends as the program does",
+        more: "An IMAGE is a name in the store, or else in a registry, or oci:DIRECTORY, oci-archive:FILE, docker-archive:FILE. The \
+            options are docker run's. Without a PROGRAM it is the image's own; what is behind the IMAGE belongs to it.",
+        perform: up::up,
+    },
+    #[cfg(feature = "images")]
+    Command {
+        name: "image",
+        words: &[word("COMMAND", "what to do with images", One), word("ARGUMENT", "its options and words", Rest)],
+        options: &[],
+        about: "images: pulls, pushes, lists, inspects, changes and removes them",
+        more: image::table::MORE,
+        perform: image::image,
+    },
     Command {
         name: "features",
         words: &[],
@@ -282,10 +303,22 @@ pub(crate) fn find(name: &str) -> Result<&'static Command, Failure> {
     found.ok_or_else(|| Failure::new(format!("there is no command {name:?}: see keelbox --help")))
 }
 
+/// The commands behind `image`.
+pub(crate) fn of_images() -> &'static [Command] {
+    #[cfg(feature = "images")]
+    return image::table::COMMANDS;
+    #[cfg(not(feature = "images"))]
+    &[]
+}
+
+/// All commands, those behind `image` last.
+pub(crate) fn every() -> impl Iterator<Item = &'static Command> {
+    COMMANDS.iter().chain(of_images())
+}
+
 /// Whether any command has an option of this name.
 pub(crate) fn is_known(option: &str) -> bool {
-    let mut all = GLOBAL.iter().chain(COMMANDS.iter().flat_map(Command::every_option));
-    all.any(|known| known.name == option)
+    GLOBAL.iter().chain(every().flat_map(Command::every_option)).any(|known| known.name == option)
 }
 
 #[cfg(test)]
@@ -297,7 +330,7 @@ mod tests {
         let mut names: Vec<&str> = COMMANDS.iter().map(|command| command.name).collect();
         names.sort_unstable();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
-        for command in COMMANDS {
+        for command in every() {
             let options: Vec<&Opt> = command.every_option().collect();
             for (index, option) in options.iter().enumerate() {
                 let same = options[index + 1..].iter().find(|other| {
@@ -311,7 +344,7 @@ mod tests {
 
     #[test]
     fn words_that_may_be_missing_stand_last() {
-        for command in COMMANDS {
+        for command in every() {
             let needed = command.words.iter().take_while(|word| word.count.is_needed()).count();
             assert!(command.words[needed..].iter().all(|word| !word.count.is_needed()), "{}", command.name);
             let rest = command.words.iter().position(|word| word.count.is_rest());

@@ -101,7 +101,7 @@ fn resources(given: &Given) -> Result<Value, Failure> {
 }
 
 /// A number of bytes with a unit of 1024, or -1 for no limit.
-fn bytes(text: &str) -> Option<i64> {
+pub(crate) fn bytes(text: &str) -> Option<i64> {
     let lower = text.trim().to_ascii_lowercase();
     let lower = lower.strip_suffix("ib").or_else(|| lower.strip_suffix('b')).unwrap_or(&lower);
     let (digits, shift) = match lower.chars().last()? {

@@ -82,7 +82,8 @@ impl Room<'_> {
             return Ok(changes);
         }
         let build = self.build;
-        let cannot = |path: &Path, error| Error::os(format!("{}cannot read {}", build.place(number), path.display()), error);
+        let cannot =
+            |path: &Path, error| Error::os(format!("{}cannot read {}", build.place(number), path.display()), error);
         let context = fs::canonicalize(&build.context).map_err(|error| cannot(&build.context, error))?;
         let ignored = match fs::read_to_string(context.join(".dockerignore")) {
             Ok(text) => Ignored::parse(&text),
@@ -159,7 +160,9 @@ impl Room<'_> {
 
 fn numbers(text: &str) -> Option<(u32, u32)> {
     let (user, group) = text.split_once(':').unwrap_or((text, text));
-    let number = |text: &str| text.parse::<u32>().ok().filter(|id| *id != u32::MAX && text.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = |text: &str| {
+        text.parse::<u32>().ok().filter(|id| *id != u32::MAX && text.bytes().all(|byte| byte.is_ascii_digit()))
+    };
     Some((number(user)?, number(group)?))
 }
 

@@ -74,7 +74,9 @@ pub(crate) fn parse(text: &str, path: &Path) -> Result<Parsed> {
 /// The character of the directive `# escape=`, which only counts before everything else.
 fn escape(text: &str) -> std::result::Result<char, (usize, Refusal)> {
     for (index, line) in text.lines().enumerate() {
-        let Some((name, value)) = line.trim_start().strip_prefix('#').and_then(|rest| rest.split_once('=')) else { break };
+        let Some((name, value)) = line.trim_start().strip_prefix('#').and_then(|rest| rest.split_once('=')) else {
+            break;
+        };
         match (name.trim().to_ascii_lowercase().as_str(), value.trim()) {
             ("escape", "\\") => return Ok('\\'),
             ("escape", "`") => return Ok('`'),
@@ -132,7 +134,9 @@ fn logical(text: &str, escape: char) -> std::result::Result<Vec<Logical>, (usize
 
 /// The here-documents that a line announces: `<<NAME`, `<<-NAME` without leading tabs, `<<"NAME"` as it stands.
 fn markers(text: &str) -> Vec<(String, bool, bool)> {
-    let words = text.split_whitespace().filter_map(|word| word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<"));
+    let words = text
+        .split_whitespace()
+        .filter_map(|word| word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<"));
     let named = words.filter_map(|word| {
         let (word, strip) = word.strip_prefix('-').map_or((word, false), |word| (word, true));
         let bare = word.trim_matches(|character| matches!(character, '"' | '\''));
@@ -282,7 +286,10 @@ fn copy(logical: &Logical, escape: char) -> Answer<Copy> {
         Some(list) => list.iter().map(|text| json_literal(text, escape)).collect(),
         None => words::split(rest, escape)?,
     };
-    copy.target = paths.pop().filter(|_| !paths.is_empty()).ok_or_else(|| format!("{} takes sources and a target", logical.word))?;
+    copy.target = paths
+        .pop()
+        .filter(|_| !paths.is_empty())
+        .ok_or_else(|| format!("{} takes sources and a target", logical.word))?;
     for document in &logical.documents {
         let content = &document.content;
         // What is not quoted has variables; quotes in it are its own.
@@ -350,10 +357,15 @@ mod tests {
         assert_eq!(only("cmd echo hi"), Instruction::Cmd(shell("echo hi")));
         assert_eq!(only("CMD []"), Instruction::Cmd(exec(&[])));
         assert_eq!(only("ENV A b c"), Instruction::Env(vec![("A".into(), "b c".into())]));
-        assert_eq!(only("ENV A=b C=\"d e\""), Instruction::Env(vec![("A".into(), "b".into()), ("C".into(), "\"d e\"".into())]));
+        assert_eq!(
+            only("ENV A=b C=\"d e\""),
+            Instruction::Env(vec![("A".into(), "b".into()), ("C".into(), "\"d e\"".into())])
+        );
         assert_eq!(only("RUN <<EOF\nset -e\necho 'x'\nEOF"), Instruction::Run(shell("set -e\necho 'x'\n")));
         assert_eq!(only("RUN cat <<-X > /f\n\ta\n\tX"), Instruction::Run(shell("cat <<-X > /f\na\nX\n")));
-        let Instruction::Copy(copy) = only("COPY --from=one --chown=1:2 --chmod=755 a b /c/") else { panic!("no copy") };
+        let Instruction::Copy(copy) = only("COPY --from=one --chown=1:2 --chmod=755 a b /c/") else {
+            panic!("no copy")
+        };
         assert_eq!((copy.from.as_deref(), copy.owner.as_deref(), copy.mode), (Some("one"), Some("1:2"), Some(0o755)));
         assert_eq!((copy.sources, copy.target.as_str(), copy.unpacks), (vec!["a".into(), "b".into()], "/c/", false));
         let Instruction::Copy(copy) = only("COPY <<'EOF' /f\n$x \"y\"\nEOF") else { panic!("no copy") };

@@ -134,9 +134,8 @@ impl Build {
         let path = path.as_ref();
         let cannot = |error| Error::os(format!("cannot read {}", path.display()), error);
         let text = std::fs::read(path).map_err(cannot)?;
-        let text = String::from_utf8(text).map_err(|_| {
-            Error::new(ErrorKind::Invalid, format!("cannot read {}: it is not UTF-8", path.display()))
-        })?;
+        let text = String::from_utf8(text)
+            .map_err(|_| Error::new(ErrorKind::Invalid, format!("cannot read {}: it is not UTF-8", path.display())))?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let context = parent.map_or_else(|| PathBuf::from("."), Path::to_owned);
         let parsed = dockerfile::parse(&text, path)?;
@@ -235,7 +234,8 @@ impl Build {
     /// before stays for the next time.
     pub fn commit(&self, name: &str) -> Result<Image> {
         let image = self.perform()?;
-        let cannot = |error| Error::from_part(crate::image::kind(&error), format!("cannot name the image {name:?}"), error);
+        let cannot =
+            |error| Error::from_part(crate::image::kind(&error), format!("cannot name the image {name:?}"), error);
         self.open_store()?.add(&image, name).map_err(cannot)
     }
 

@@ -32,7 +32,8 @@ impl Ignored {
 
     /// Whether a path of the context is left out.
     pub(crate) fn has(&self, path: &Path) -> bool {
-        let parts: Vec<String> = path.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+        let parts: Vec<String> =
+            path.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
         let mut ignored = false;
         for (pattern, again) in &self.patterns {
             let fits = (1..=parts.len()).any(|length| matches(pattern, &parts[..length]));
@@ -130,7 +131,8 @@ mod tests {
 
     #[test]
     fn the_last_pattern_decides() {
-        let ignored = Ignored::parse("# a remark\n*.o\n/target/\n**/cache\n!cache/keep\ndocs/*.md\n!docs/README.md\n[ab]?\n");
+        let ignored =
+            Ignored::parse("# a remark\n*.o\n/target/\n**/cache\n!cache/keep\ndocs/*.md\n!docs/README.md\n[ab]?\n");
         for (path, left_out) in [
             ("a.o", true),
             ("sub/a.o", false),

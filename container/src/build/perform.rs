@@ -47,7 +47,8 @@ impl Build {
         let store = self.open_store()?;
         let target = self.find_target()?;
         let needed = self.needed(target)?;
-        let total = self.stages.iter().zip(&needed).filter(|(_, needed)| **needed).map(|(stage, _)| stage.lines.len()).sum();
+        let total =
+            self.stages.iter().zip(&needed).filter(|(_, needed)| **needed).map(|(stage, _)| stage.lines.len()).sum();
         let (mut number, mut done) = (0, Vec::<Done>::new());
         for (stage, needed) in self.stages.iter().zip(&needed) {
             if !needed {
@@ -62,7 +63,9 @@ impl Build {
             let (image, key) = (Some(room.image), room.key);
             done.push(Done { name: stage.name.clone(), image, key });
         }
-        done.pop().and_then(|last| last.image).ok_or_else(|| Error::new(ErrorKind::Invalid, "there is nothing to build"))
+        done.pop()
+            .and_then(|last| last.image)
+            .ok_or_else(|| Error::new(ErrorKind::Invalid, "there is nothing to build"))
     }
 
     /// The index after the last stage that counts.
@@ -70,7 +73,11 @@ impl Build {
         let Some(wanted) = &self.target else { return Ok(self.stages.len() - 1) };
         let named = |stage: &Stage| stage.name.as_deref() == Some(wanted.to_ascii_lowercase().as_str());
         let number = wanted.parse::<usize>().ok().filter(|number| *number < self.stages.len());
-        self.stages.iter().position(named).or(number).ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no stage {wanted:?}")))
+        self.stages
+            .iter()
+            .position(named)
+            .or(number)
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no stage {wanted:?}")))
     }
 
     /// Which of the stages up to `target` it is made of.
@@ -106,7 +113,8 @@ impl Build {
 
     fn global_value(&self, name: &str) -> Option<String> {
         if let Some((_, value)) = self.globals.iter().rev().find(|(declared, _)| declared == name) {
-            let default = || words::expand(value.as_deref()?, self.escape, &|name| self.arguments.get(name).cloned()).ok();
+            let default =
+                || words::expand(value.as_deref()?, self.escape, &|name| self.arguments.get(name).cloned()).ok();
             return self.arguments.get(name).cloned().or_else(default);
         }
         // These need no declaration.
@@ -207,9 +215,13 @@ impl Build {
 pub(super) fn find_stage<'n>(names: impl Iterator<Item = Option<&'n str>> + Clone, wanted: &str) -> Option<usize> {
     let lower = wanted.to_ascii_lowercase();
     let count = names.clone().count();
-    names.clone().enumerate().filter(|(_, name)| *name == Some(lower.as_str())).map(|(index, _)| index).last().or_else(|| {
-        wanted.parse().ok().filter(|number| *number < count)
-    })
+    names
+        .clone()
+        .enumerate()
+        .filter(|(_, name)| *name == Some(lower.as_str()))
+        .map(|(index, _)| index)
+        .last()
+        .or_else(|| wanted.parse().ok().filter(|number| *number < count))
 }
 
 impl Room<'_> {
@@ -361,7 +373,9 @@ impl Room<'_> {
     fn run(&self, arguments: &[String], line: &Line) -> Result<Output> {
         let build = self.build;
         let [output, errors] = build.streams.clone();
-        let own = |name: &str| self.image.config().env().iter().any(|entry| entry.split_once('=').is_some_and(|(key, _)| key == name));
+        let own = |name: &str| {
+            self.image.config().env().iter().any(|entry| entry.split_once('=').is_some_and(|(key, _)| key == name))
+        };
         let declared = self.arguments.iter().filter(|(name, _)| !own(name));
         let mut container = Container::from_image(&self.image)
             .store(self.store.path())

@@ -67,6 +67,15 @@ impl Container {
         self
     }
 
+    /// Takes one capability of the profile away, with or without `CAP_`. What is added by [`capability`](Self::capability) stays.
+    pub fn drop_capability(mut self, name: &str) -> Self {
+        match named(name) {
+            Some(capability) => self.spec.dropped_capabilities.push(capability),
+            None => self.spec.refuse(format!("there is no capability {name:?}")),
+        }
+        self
+    }
+
     /// Takes every capability away that is not added by [`capability`](Self::capability).
     pub fn drop_capabilities(mut self) -> Self {
         self.spec.drop_capabilities = true;

@@ -88,6 +88,7 @@ impl Container {
             unshared: Vec::new(),
             joined: Vec::new(),
             added_capabilities: Vec::new(),
+            dropped_capabilities: Vec::new(),
             drop_capabilities: false,
             seccomp: None,
             masked: Vec::new(),

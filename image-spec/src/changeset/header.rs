@@ -53,11 +53,9 @@ pub(crate) fn render(entry: &Entry<'_>) -> Result<Vec<u8>> {
     }
     let Attributes { mode, uid, gid, mtime, xattrs } = entry.attributes;
     put_number(&mut header, 100, 8, u64::from(mode & 0o7777));
-    for (start, width, value, name) in [
-        (108, 8, u64::from(*uid), &b"uid"[..]),
-        (116, 8, u64::from(*gid), b"gid"),
-        (124, 12, entry.stored, b"size"),
-    ] {
+    for (start, width, value, name) in
+        [(108, 8, u64::from(*uid), &b"uid"[..]), (116, 8, u64::from(*gid), b"gid"), (124, 12, entry.stored, b"size")]
+    {
         if !put_number(&mut header, start, width, value) {
             records.add(name, value.to_string().as_bytes())?;
         }
@@ -72,7 +70,10 @@ pub(crate) fn render(entry: &Entry<'_>) -> Result<Vec<u8>> {
         && put_number(&mut header, 337, 8, u64::from(entry.device.1));
     for (name, value) in xattrs {
         if name.contains(&b'=') {
-            return Err(Error::unsupported(format!("attribute {} has a name that tar cannot hold", name.escape_ascii())));
+            return Err(Error::unsupported(format!(
+                "attribute {} has a name that tar cannot hold",
+                name.escape_ascii()
+            )));
         }
         records.add(&[b"SCHILY.xattr.", name.as_slice()].concat(), value)?;
     }
@@ -195,9 +196,13 @@ mod tests {
 
     #[test]
     fn times() {
-        for (seconds, nanoseconds, text) in
-            [(0, 0, "0"), (1, 500_000_000, "1.5"), (-5, 0, "-5"), (-2, 750_000_000, "-1.25"), (-1, 999_999_999, "-0.000000001")]
-        {
+        for (seconds, nanoseconds, text) in [
+            (0, 0, "0"),
+            (1, 500_000_000, "1.5"),
+            (-5, 0, "-5"),
+            (-2, 750_000_000, "-1.25"),
+            (-1, 999_999_999, "-0.000000001"),
+        ] {
             assert_eq!(time(Time { seconds, nanoseconds }), text);
         }
     }

@@ -55,9 +55,18 @@ enum Part {
         pick: Option<Filter>,
     },
     /// A file, a link or a device, under a path inside.
-    File { source: PathBuf, below: PathBuf, target: PathBuf },
-    Bytes { target: PathBuf, content: Arc<[u8]>, mode: u32 },
+    File {
+        source: PathBuf,
+        below: PathBuf,
+        target: PathBuf,
+    },
+    Bytes {
+        target: PathBuf,
+        content: Arc<[u8]>,
+        mode: u32,
+    },
     /// An empty directory, unless there is one.
+<<<<<<< HEAD
     Made { target: PathBuf },
     Removed { target: PathBuf },
     Archive { source: PathBuf, target: PathBuf },
@@ -65,6 +74,25 @@ enum Part {
     Image { image: Image, source: PathBuf, target: PathBuf },
     Upper { source: PathBuf },
     Difference { old: PathBuf, new: PathBuf },
+=======
+    Made {
+        target: PathBuf,
+    },
+    Removed {
+        target: PathBuf,
+    },
+    Archive {
+        source: PathBuf,
+        target: PathBuf,
+    },
+    Upper {
+        source: PathBuf,
+    },
+    Difference {
+        old: PathBuf,
+        new: PathBuf,
+    },
+>>>>>>> 234661d (cli: images: pulled, pushed, listed, edited and unpacked; keelbox up runs a program of one, with the options of docker run)
 }
 
 /// The content of a new layer, for [`Edit::add_layer`](crate::Edit::add_layer).
@@ -103,7 +131,10 @@ struct IdRange {
 
 impl std::fmt::Debug for Changeset {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Changeset").field("parts", &self.parts.len()).field("owner", &self.owner).finish_non_exhaustive()
+        f.debug_struct("Changeset")
+            .field("parts", &self.parts.len())
+            .field("owner", &self.owner)
+            .finish_non_exhaustive()
     }
 }
 
@@ -169,12 +200,7 @@ impl Changeset {
 
     /// The file `below` in the directory `source` of this machine, reached through no symbolic link, under the path `target` of
     /// the image.
-    pub fn file_below(
-        self,
-        source: impl Into<PathBuf>,
-        below: impl Into<PathBuf>,
-        target: impl Into<PathBuf>,
-    ) -> Self {
+    pub fn file_below(self, source: impl Into<PathBuf>, below: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
         self.part(Part::File { source: source.into(), below: below.into(), target: target.into() })
     }
 

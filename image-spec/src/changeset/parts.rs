@@ -61,10 +61,15 @@ impl Changeset {
     }
 
     fn own(&self, part: &Part, tree: &mut Tree) -> Result<()> {
+<<<<<<< HEAD
         let copied = match part {
             Part::Directory { .. } | Part::File { .. } | Part::Bytes { .. } | Part::Made { .. } | Part::Image { .. } => true,
             Part::Removed { .. } | Part::Archive { .. } | Part::Upper { .. } | Part::Difference { .. } => false,
         };
+=======
+        let copied =
+            matches!(part, Part::Directory { .. } | Part::File { .. } | Part::Bytes { .. } | Part::Made { .. });
+>>>>>>> 234661d (cli: images: pulled, pushed, listed, edited and unpacked; keelbox up runs a program of one, with the options of docker run)
         let owner = self.owner.unwrap_or(if copied { Owner::Fixed(0, 0) } else { Owner::Kept });
         let mut lost = None;
         tree.each_attributes(|attributes| {
@@ -99,7 +104,9 @@ fn inside(ranges: &[IdRange], id: u32, group: bool) -> Option<u32> {
     if own.peek().is_none() {
         return Some(id);
     }
-    own.find_map(|range| id.checked_sub(range.outside).filter(|offset| *offset < range.count)?.checked_add(range.inside))
+    own.find_map(|range| {
+        id.checked_sub(range.outside).filter(|offset| *offset < range.count)?.checked_add(range.inside)
+    })
 }
 
 fn put(part: &Part, tree: &mut Tree, below: &Tree, store: &Store, limits: &Limits) -> Result<()> {
@@ -136,7 +143,8 @@ fn put(part: &Part, tree: &mut Tree, below: &Tree, store: &Store, limits: &Limit
             let within = |error: Error| error.within(source.display());
             let spool = Spool::of_archive(store, source, limits).map_err(within)?;
             let prefix = directory(tree, below, target)?;
-            spool.entries(limits, |tar, file| archive::read_at(tree, &prefix, Some(below), tar, Some(file), limits))
+            spool
+                .entries(limits, |tar, file| archive::read_at(tree, &prefix, Some(below), tar, Some(file), limits))
                 .map_err(within)
         }
         Part::Image { image, source, target } => from_image(image, source, target, tree, below, store),

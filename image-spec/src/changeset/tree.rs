@@ -201,8 +201,8 @@ impl Tree {
                 let kept = attributes.clone().filter(|_| described);
                 self.clear_older(&key);
                 // Nothing but deletions inside is contained in the deletion of the whole.
-                let bare =
-                    self.inside(&key).iter().all(|inside| matches!(self.items[inside].what, What::Whiteout)) && !described;
+                let bare = self.inside(&key).iter().all(|inside| matches!(self.items[inside].what, What::Whiteout))
+                    && !described;
                 if !bare {
                     return self.set(key, What::Directory { attributes: kept, opaque: true });
                 }

@@ -5,9 +5,9 @@
 //! metacopy or a redirect only refers to is refused. Contents are opened when they are written. Leaves out comparing.
 //! Oldest kernel: any supported one.
 
+use super::Pick;
 use super::content::{Content, Identity, Place};
 use super::tree::{Attributes, Body, Inode, Key, Tree, What, key};
-use super::Pick;
 use crate::error::Attempt;
 use crate::files::{self, file_type, is_whiteout};
 use crate::tar::{EntryKind, Time};
@@ -63,11 +63,8 @@ impl Walk<'_> {
             let place = Arc::clone(&self.place);
             let failed = || format!("cannot read {}", place.shown(&components));
             let directory = place.enter(&components).attempt(failed)?;
-            let mut names: Vec<Vec<u8>> = files::names(directory.as_fd())
-                .attempt(failed)?
-                .into_iter()
-                .map(CString::into_bytes)
-                .collect();
+            let mut names: Vec<Vec<u8>> =
+                files::names(directory.as_fd()).attempt(failed)?.into_iter().map(CString::into_bytes).collect();
             names.sort_unstable();
             let mut directories = Vec::new();
             for name in names {
@@ -135,7 +132,8 @@ impl Walk<'_> {
         }
         let components: Vec<&[u8]> = self.components(path);
         let key = tree.parent(&components, self.below)?;
-        let there = self.below.is_some_and(|below| below.what(&key).is_some_and(|what| matches!(what, What::Directory { .. })));
+        let there =
+            self.below.is_some_and(|below| below.what(&key).is_some_and(|what| matches!(what, What::Directory { .. })));
         if !there && tree.directory(&key).is_none() {
             tree.describe(key, Some(attributes));
         }
@@ -186,7 +184,10 @@ impl Walk<'_> {
             }
             SFlag::S_IFSOCK => return Ok(None),
             SFlag::S_IFCHR if stat.st_rdev == 0 => {
-                return Err(Error::unsupported(format!("{} is a device 0:0, which overlayfs takes for a deletion", shown())));
+                return Err(Error::unsupported(format!(
+                    "{} is a device 0:0, which overlayfs takes for a deletion",
+                    shown()
+                )));
             }
             kind => {
                 let kind = match kind {

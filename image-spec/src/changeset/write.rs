@@ -55,7 +55,15 @@ impl Writer<'_, '_> {
             What::File(number) => match self.first.get(number) {
                 Some(first) => {
                     let (first, attributes) = (first.clone(), &self.tree.inode(*number).attributes);
-                    self.header(&name, b'1', &Attributes { xattrs: Vec::new(), ..attributes.clone() }, &first, (0, 0), 0, None)
+                    self.header(
+                        &name,
+                        b'1',
+                        &Attributes { xattrs: Vec::new(), ..attributes.clone() },
+                        &first,
+                        (0, 0),
+                        0,
+                        None,
+                    )
                 }
                 None => {
                     self.first.insert(*number, name.clone());

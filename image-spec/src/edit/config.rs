@@ -66,7 +66,9 @@ impl Change {
         let wrong = |what: &str, text: &str| Err(Error::format(format!("{what} {text:?} means nothing")));
         let nul = |texts: &[&str]| texts.iter().any(|text| text.contains('\0'));
         match self {
-            Self::Env(name, value) if name.is_empty() || name.contains('=') || nul(&[name, value.as_deref().unwrap_or("")]) => {
+            Self::Env(name, value)
+                if name.is_empty() || name.contains('=') || nul(&[name, value.as_deref().unwrap_or("")]) =>
+            {
                 wrong("the variable", name)
             }
             Self::Entrypoint(arguments) | Self::Cmd(arguments) => {
@@ -76,7 +78,9 @@ impl Change {
                 }
             }
             Self::User(user) if !user.is_empty() => user.parse::<User>().map(drop),
-            Self::WorkingDir(path) | Self::Volume(path) if !path.starts_with('/') || nul(&[path]) => wrong("the path", path),
+            Self::WorkingDir(path) | Self::Volume(path) if !path.starts_with('/') || nul(&[path]) => {
+                wrong("the path", path)
+            }
             Self::Label(name, _) if name.is_empty() => wrong("the label", name),
             Self::Port(port) if !is_port(port) => wrong("the port", port),
             Self::StopSignal(signal) => stop_signal(signal).map(drop),
@@ -108,7 +112,8 @@ impl Change {
 /// `80`, `80/tcp`, `8000-8010/udp`.
 fn is_port(text: &str) -> bool {
     let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0);
+    let number =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0);
     let range = numbers.split_once('-').map_or_else(|| number(numbers), |(first, last)| number(first) && number(last));
     range && ["tcp", "udp", "sctp"].contains(&protocol)
 }
@@ -132,8 +137,11 @@ fn env(config: &mut Map<String, Value>, name: &str, value: Option<&str>) -> Resu
     if variables.is_null() {
         *variables = json!([]);
     }
-    let variables = variables.as_array_mut().ok_or_else(|| Error::format("image configuration: /config/Env is not an array"))?;
-    let own = |variable: &Value| variable.as_str().is_some_and(|text| text.split_once('=').is_some_and(|(key, _)| key == name));
+    let variables =
+        variables.as_array_mut().ok_or_else(|| Error::format("image configuration: /config/Env is not an array"))?;
+    let own = |variable: &Value| {
+        variable.as_str().is_some_and(|text| text.split_once('=').is_some_and(|(key, _)| key == name))
+    };
     let place = variables.iter().position(own);
     match (place, value) {
         (Some(place), Some(value)) => variables[place] = format!("{name}={value}").into(),

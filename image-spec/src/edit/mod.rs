@@ -233,6 +233,8 @@ impl Edit {
     }
 
     fn destination(&self) -> Result<&Store> {
-        self.store.as_ref().ok_or_else(|| crate::Error::unsupported("the image is from no store, and none was named to commit it to"))
+        self.store
+            .as_ref()
+            .ok_or_else(|| crate::Error::unsupported("the image is from no store, and none was named to commit it to"))
     }
 }

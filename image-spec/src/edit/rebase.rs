@@ -65,7 +65,11 @@ fn settle(mine: &Value, before: &Value, now: &Value) -> Value {
                 let value = if name == "Env" {
                     environment(mine.as_ref(), before.as_ref(), now.as_ref())
                 } else {
-                    settle(mine.as_ref().unwrap_or(&none), before.as_ref().unwrap_or(&none), now.as_ref().unwrap_or(&none))
+                    settle(
+                        mine.as_ref().unwrap_or(&none),
+                        before.as_ref().unwrap_or(&none),
+                        now.as_ref().unwrap_or(&none),
+                    )
                 };
                 (!value.is_null()).then(|| (name.clone(), value))
             });
@@ -79,10 +83,15 @@ fn settle(mine: &Value, before: &Value, now: &Value) -> Value {
 fn environment(mine: Option<&Value>, before: Option<&Value>, now: Option<&Value>) -> Value {
     let list = |value: Option<&Value>| -> Vec<(String, String)> {
         let entries = value.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-        entries.map(|entry| entry.split_once('=').unwrap_or((entry, ""))).map(|(name, value)| (name.into(), value.into())).collect()
+        entries
+            .map(|entry| entry.split_once('=').unwrap_or((entry, "")))
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect()
     };
     let (mine, before, now) = (list(mine), list(before), list(now));
-    let find = |list: &[(String, String)], name: &str| list.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+    let find = |list: &[(String, String)], name: &str| {
+        list.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+    };
     let mut names: Vec<&String> = now.iter().chain(&mine).map(|(name, _)| name).collect();
     let mut seen = std::collections::HashSet::new();
     names.retain(|name| seen.insert(*name));
@@ -101,7 +110,8 @@ mod tests {
 
     #[test]
     fn what_was_changed_stays_and_the_rest_follows_the_base() {
-        let before = json!({"Env": ["PATH=/old", "V=1", "GONE=x"], "Cmd": ["sh"], "User": "a", "Labels": {"base": "1"}});
+        let before =
+            json!({"Env": ["PATH=/old", "V=1", "GONE=x"], "Cmd": ["sh"], "User": "a", "Labels": {"base": "1"}});
         let now = json!({"Env": ["PATH=/new", "V=2", "NEW=y"], "Cmd": ["bash"], "User": "b", "Labels": {"base": "2", "more": "3"}});
         let mine = json!({"Env": ["PATH=/old", "V=9", "OWN=z"], "Cmd": ["app"], "User": "a", "Labels": {"base": "1", "own": "4"}});
         assert_eq!(

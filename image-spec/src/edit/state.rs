@@ -88,7 +88,9 @@ impl<'s> State<'s> {
             Some(image) => crate::json::parse(image.config().raw(), "image configuration")?,
             None => json!({}),
         };
-        let Value::Object(mut document) = document else { return Err(Error::format("image configuration: not an object")) };
+        let Value::Object(mut document) = document else {
+            return Err(Error::format("image configuration: not an object"));
+        };
         let host = edit.image.is_none().then(Platform::host);
         if let Some(platform) = edit.platform.clone().or(host) {
             document.insert("os".into(), platform.os().into());
@@ -98,7 +100,8 @@ impl<'s> State<'s> {
                 variant => document.insert("variant".into(), variant.into()),
             };
         }
-        let manifest = edit.image.as_ref().map(|image| crate::json::parse(image.raw_manifest(), "manifest")).transpose()?;
+        let manifest =
+            edit.image.as_ref().map(|image| crate::json::parse(image.raw_manifest(), "manifest")).transpose()?;
         let annotations = manifest.as_ref().and_then(|manifest| manifest.get("annotations")?.as_object().cloned());
         let mut state = Self {
             store,
@@ -302,11 +305,13 @@ impl<'s> State<'s> {
         self.document.insert("rootfs".into(), json!({ "type": "layers", "diff_ids": ids }));
         self.document.insert("created".into(), self.created.as_str().into());
         self.document.insert("history".into(), self.history.into());
-        let config = serde_json::to_vec(&self.document).map_err(|_| Error::format("image configuration: cannot be written"))?;
+        let config =
+            serde_json::to_vec(&self.document).map_err(|_| Error::format("image configuration: cannot be written"))?;
         let described = self.pieces.iter().map(|piece| {
             let layer = &piece.layer;
             let media_type = oci(layer.media_type());
-            let mut value = json!({ "mediaType": media_type, "digest": layer.digest().to_string(), "size": layer.size() });
+            let mut value =
+                json!({ "mediaType": media_type, "digest": layer.digest().to_string(), "size": layer.size() });
             if let Some(annotations) = &piece.annotations {
                 value["annotations"] = annotations.clone();
             }
@@ -336,7 +341,9 @@ fn oci(media_type: &str) -> &str {
         "application/vnd.docker.image.rootfs.diff.tar" => Compression::None.media_type(),
         "application/vnd.docker.image.rootfs.diff.tar.gzip" => Compression::Gzip.media_type(),
         "application/vnd.docker.image.rootfs.diff.tar.zstd" => Compression::Zstd.media_type(),
-        "application/vnd.docker.image.rootfs.foreign.diff.tar" => "application/vnd.oci.image.layer.nondistributable.v1.tar",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar" => {
+            "application/vnd.oci.image.layer.nondistributable.v1.tar"
+        }
         "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => {
             "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
         }

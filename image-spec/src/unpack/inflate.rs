@@ -68,7 +68,6 @@ impl<R: BufRead> Inflate<R> {
             Format::Zstd => Err(Error::unsupported("this build has no zstd (feature `zstd`)")),
         }
     }
-
 }
 
 impl Inflate<ChunkReader> {

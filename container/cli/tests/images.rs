@@ -1,0 +1,280 @@
+//! The commands image and up, as a user types them. Oldest kernel: 5.10.
+#![cfg(feature = "images")]
+
+mod common;
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+use common::{Bench, wait_for};
+use keelbox_testkit::{self as testkit, LeakCheck, alone, as_user, require};
+use serde_json::Value;
+
+/// A bench with a store, in which `app:1` is the busybox user land.
+struct Images {
+    bench: Bench,
+    store: String,
+}
+
+impl Images {
+    fn new(id: &str) -> testkit::Result<Self> {
+        let bench = Bench::new(id)?;
+        let store = bench.path("store").to_str().ok_or("a path that is text")?.to_owned();
+        let images = Self { bench, store };
+        let root = format!("{}:/", images.bench.root().display());
+        images.image(&[
+            "edit",
+            "scratch",
+            "app:1",
+            "--add",
+            &root,
+            "--cmd",
+            "echo hello",
+            "--env",
+            "PATH=/bin",
+            "--epoch",
+            "1000",
+        ])?;
+        Ok(images)
+    }
+
+    /// `keelbox image …`, which is to succeed.
+    fn image(&self, words: &[&str]) -> testkit::Result<String> {
+        let all: Vec<&str> = ["image", words[0], "--store", &self.store].iter().chain(&words[1..]).copied().collect();
+        self.bench.done(&all)
+    }
+
+    fn up(&self, words: &[&str]) -> testkit::Result<common::Ran> {
+        let all: Vec<&str> = ["up", "--store", &self.store].iter().chain(words).copied().collect();
+        self.bench.keelbox(&all)
+    }
+
+    fn up_prints(&self, words: &[&str]) -> testkit::Result<String> {
+        let ran = self.up(words)?;
+        assert_eq!((ran.status, ran.stderr.as_str()), (Some(0), ""), "{words:?}");
+        Ok(ran.stdout)
+    }
+}
+
+#[test]
+fn a_program_of_an_image_runs_and_leaves_nothing() -> testkit::Result {
+    alone!();
+    require!(Root, Overlay, Program("busybox"));
+    let images = Images::new("cli-up")?;
+    images.up_prints(&["app:1"])?;
+    let leaks = LeakCheck::begin();
+    assert_eq!(images.up_prints(&["app:1"])?, "hello\n");
+    assert_eq!(
+        images.up_prints(&["app:1", "echo", "-n", "--help"])?,
+        "--help",
+        "what is behind the image is the program's"
+    );
+    assert_eq!(images.up_prints(&["--entrypoint", "echo", "app:1", "a", "b"])?, "a b\n");
+    assert_eq!(images.up(&["app:1", "sh", "-c", "exit 7"])?.status, Some(7));
+    assert_eq!(images.up(&["app:1", "sh", "-c", "kill -9 $$"])?.status, Some(0), "the first process of a namespace");
+    images.up(&["app:1", "/absent"])?.ended_with(127, "/absent");
+    assert_eq!(images.up(&["--timeout", "0.2", "app:1", "sleep", "60"])?.status, Some(137));
+    leaks.check();
+    assert_eq!(images.bench.done(&["list", "-q"])?, "");
+    Ok(())
+}
+
+#[test]
+fn the_options_are_those_of_docker_run() -> testkit::Result {
+    require!(Root, Overlay, Program("busybox"));
+    let images = Images::new("cli-up-options")?;
+    let share = images.bench.path("share");
+    fs::create_dir(&share)?;
+    fs::write(share.join("file"), "shared")?;
+    fs::write(images.bench.path("variables"), "# none\nONE=1\n\nTWO=2 3\n")?;
+    let (variables, shared) = (images.bench.path("variables"), format!("{}:/mnt", share.display()));
+    let script = "echo $A-$ONE-$TWO; pwd; id -u; hostname; cat /mnt/file; ulimit -n; grep CapEff /proc/self/status; df -m /scratch | tail -1 | awk '{print $2}'";
+    let words = [
+        ["-e", "A=b"],
+        ["--env-file", variables.to_str().ok_or("text")?],
+        ["-w", "/tmp"],
+        ["-u", "12:34"],
+        ["--hostname", "box"],
+        ["-v", &shared],
+        ["--ulimit", "nofile=100:200"],
+        ["--tmpfs", "/scratch:size=8m"],
+        ["--cap-drop", "all"],
+    ];
+    let mut line: Vec<&str> = words.iter().flatten().copied().collect();
+    line.extend(["app:1", "sh", "-c", script]);
+    let expected = "b-1-2 3\n/tmp\n12\nbox\nshared100\nCapEff:\t0000000000000000\n8\n";
+    assert_eq!(images.up_prints(&line)?, expected);
+
+    let read_only = format!("{shared}:ro");
+    let ran = images.up(&["-v", &read_only, "--read-only", "app:1", "sh", "-c", "touch /mnt/x; touch /x"])?;
+    assert_eq!((ran.status, ran.stderr.matches("Read-only file system").count()), (Some(1), 2), "{}", ran.stderr);
+    images.up_prints(&["-v", "data:/data", "app:1", "sh", "-c", "echo kept > /data/file"])?;
+    assert_eq!(images.up_prints(&["-v", "data:/data", "app:1", "cat", "/data/file"])?, "kept\n");
+
+    for (words, why) in [
+        (["--volume", "/a"], "SOURCE:TARGET"),
+        (["--memory", "lots"], "bytes such as 64m"),
+        (["--memory-swap", "64m"], "without --memory"),
+        (["--network", "mine"], "none, host or container:ID"),
+        (["--security-opt", "label=x"], "no such option"),
+        (["--cap-add", "nothing"], "no capability"),
+        (["--pull", "sometimes"], "--pull is"),
+    ] {
+        images.up(&[words[0], words[1], "app:1"])?.failed_with(why);
+    }
+    images.up(&["--privileged", "app:1"])?.failed_with("cannot honour --privileged");
+    Ok(())
+}
+
+#[test]
+fn limits_hold() -> testkit::Result {
+    require!(Root, Overlay, Program("busybox"), Cgroup("memory"), Cgroup("pids"));
+    let images = Images::new("cli-up-limits")?;
+    let script = "for n in 1 2 3 4 5 6 7 8 9; do sleep 1 & done; wait";
+    let ran = images.up(&["--pids-limit", "5", "app:1", "sh", "-c", script])?;
+    assert!(ran.stderr.contains("Resource temporarily unavailable"), "{}", ran.stderr);
+    let ran = images.up(&[
+        "--memory",
+        "16m",
+        "--memory-swap",
+        "16m",
+        "app:1",
+        "sh",
+        "-c",
+        "x=$(head -c 64m /dev/zero | tr '\\0' x)",
+    ])?;
+    assert_ne!(ran.status, Some(0));
+    Ok(())
+}
+
+#[test]
+fn a_detached_container_is_one_like_others() -> testkit::Result {
+    alone!();
+    require!(Root, Overlay, Program("busybox"));
+    let images = Images::new("cli-up-detached")?;
+    images.up_prints(&["app:1", "true"])?;
+    let leaks = LeakCheck::begin();
+    assert_eq!(images.up_prints(&["-d", "--name", "web", "app:1", "sleep", "60"])?, "web\n");
+    assert_eq!(images.bench.done(&["list", "-q"])?, "web\n");
+    assert_eq!(images.bench.done(&["exec", "web", "echo", "inside"])?, "inside\n");
+    let link = images.up_prints(&["--network", "container:web", "app:1", "readlink", "/proc/self/ns/net"])?;
+    assert_eq!(images.bench.done(&["exec", "web", "readlink", "/proc/self/ns/net"])?, link);
+    images.bench.done(&["delete", "--force", "web"])?;
+    assert_eq!(images.up_prints(&["--name", "web", "app:1"])?, "hello\n");
+    assert_eq!(images.bench.done(&["list", "-q"])?, "");
+    leaks.check();
+    Ok(())
+}
+
+#[test]
+fn images_are_listed_told_changed_and_removed() -> testkit::Result {
+    require!(Root, Program("busybox"));
+    let images = Images::new("cli-image")?;
+    fs::write(images.bench.path("note"), "a note")?;
+    let note = format!("{}:/note", images.bench.path("note").display());
+    let edit = [
+        "edit",
+        "app:1",
+        "app:2",
+        "--add",
+        &note,
+        "--label",
+        "a=b",
+        "--cmd",
+        "[\"cat\", \"/note\"]",
+        "--squash",
+        "all",
+        "--epoch",
+        "1000",
+    ];
+    let first = images.image(&edit)?;
+    assert_eq!(images.image(&edit)?, first, "the same input makes the same image");
+    assert_eq!(images.image(&["ls", "-q"])?, "app:1\napp:2\n");
+    let listed: Value = serde_json::from_str(&images.image(&["ls", "--json"])?)?;
+    assert_eq!(listed[1]["name"], "app:2");
+    assert!(first.contains(listed[1]["digest"].as_str().ok_or("a digest")?));
+    let told: Value = serde_json::from_str(&images.image(&["inspect", "app:2"])?)?;
+    assert_eq!(told["config"]["config"]["Labels"]["a"], "b");
+    assert_eq!(told["layers"].as_array().map(Vec::len), Some(1));
+    let history: Value = serde_json::from_str(&images.image(&["history", "app:2", "--json"])?)?;
+    assert!(history.as_array().is_some_and(|steps| !steps.is_empty()), "{history}");
+    images.image(&["tag", "app:2", "other:1"])?;
+    assert_eq!(images.image(&["rm", "app:1", "app:2"])?, "app:1\napp:2\n");
+    assert_eq!(images.image(&["ls", "-q"])?, "other:1\n");
+    images
+        .bench
+        .keelbox(&["image", "rm", "--store", &images.store, "other:1", "app:9"])?
+        .failed_with("there is no image app:9");
+    assert_eq!(images.image(&["ls", "-q"])?, "other:1\n", "all or none");
+    images.bench.keelbox(&["image", "frobnicate"])?.failed_with("there is no command \"image frobnicate\"");
+    assert!(images.bench.done(&["image", "pull", "--help"])?.starts_with("Usage: keelbox image pull [OPTION…] NAME\n"));
+    let directories = images.image(&["unpack", "other:1"])?;
+    assert_eq!(fs::read_to_string(format!("{}/note", directories.trim()))?, "a note");
+    Ok(())
+}
+
+/// A registry on a port of its own that ends with the value.
+struct Registry {
+    child: Child,
+    address: String,
+}
+
+impl Registry {
+    fn new(bench: &Bench) -> testkit::Result<Self> {
+        // Free a moment ago; whoever takes it in between makes the test fail, not pass.
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let (root, file) = (bench.path("registry"), bench.path("registry.yml"));
+        let text = format!(
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n",
+            root.display()
+        );
+        fs::write(&file, text)?;
+        let mut command = Command::new("docker-registry");
+        let child =
+            command.arg("serve").arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let registry = Self { child, address };
+        wait_for(|| Ok(TcpStream::connect(&registry.address).is_ok()))?;
+        Ok(registry)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _killed = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+#[test]
+fn up_pulls_what_is_not_there() -> testkit::Result {
+    require!(Root, Overlay, Program("busybox"), Program("docker-registry"));
+    let images = Images::new("cli-up-pull")?;
+    let registry = Registry::new(&images.bench)?;
+    let name = format!("{}/team/app:1", registry.address);
+    let pushed = images.image(&["push", "app:1", &name])?;
+    let elsewhere = images.bench.path("elsewhere");
+    let elsewhere = elsewhere.to_str().ok_or("text")?;
+    let up = |more: &[&str]| -> testkit::Result<common::Ran> {
+        let line: Vec<&str> = ["up", "--store", elsewhere].iter().chain(more).copied().collect();
+        images.bench.keelbox(&line)
+    };
+    up(&["--pull", "never", &name])?.failed_with("there is no image");
+    let ran = up(&[&name, "echo", "pulled"])?;
+    assert_eq!((ran.status, ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "pulled\n", ""));
+    let pulled = images.bench.done(&["image", "pull", "--store", elsewhere, &name])?;
+    assert_eq!(pulled, pushed, "the same image");
+    drop(registry);
+    assert_eq!(up(&[&name])?.stdout, "hello\n", "what is there needs no registry");
+    assert_ne!(up(&["--pull", "always", &name])?.status, Some(0));
+    Ok(())
+}
+
+#[test]
+fn an_ordinary_user_needs_nothing() -> testkit::Result {
+    as_user!();
+    require!(UserNamespace, Program("busybox"));
+    let images = Images::new("cli-up-user")?;
+    assert_eq!(images.up_prints(&["app:1", "id", "-u"])?, "0\n");
+    Ok(())
+}
