@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
@@ -24,7 +25,7 @@ const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::
 
 #[derive(Debug)]
 pub(crate) struct Directory {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     path: PathBuf,
 }
 
@@ -43,7 +44,7 @@ impl Directory {
 
     /// Follows several names, one at a time.
     pub(crate) fn descend(&self, names: &[String]) -> Result<Self> {
-        names.iter().try_fold(self.again()?, |directory, name| directory.child(name))
+        names.iter().try_fold(self.again(), |directory, name| directory.child(name))
     }
 
     pub(crate) fn parent(&self) -> Result<Self> {
@@ -51,9 +52,15 @@ impl Directory {
         Self::checked(openat(&self.fd, "..", DIRECTORY, Mode::empty()), path)
     }
 
-    /// The same directory once more, with a descriptor of its own.
-    pub(crate) fn again(&self) -> Result<Self> {
-        Self::checked(openat(&self.fd, ".", DIRECTORY, Mode::empty()), self.path.clone())
+    /// The same directory once more. Both share a descriptor, which has no position that anybody moves.
+    pub(crate) fn again(&self) -> Self {
+        Self { fd: Arc::clone(&self.fd), path: self.path.clone() }
+    }
+
+    /// The same directory opened once more, which can be locked apart from this one.
+    pub(crate) fn apart(&self) -> Result<OwnedFd> {
+        let fail = |errno| Error::os(format!("cannot open group {}", self.path.display()), errno);
+        openat(&self.fd, ".", DIRECTORY, Mode::empty()).map_err(fail)
     }
 
     fn checked(fd: nix::Result<OwnedFd>, path: PathBuf) -> Result<Self> {
@@ -65,7 +72,7 @@ impl Directory {
             let message = format!("cannot use {} as a group: it is not on a cgroup file system", path.display());
             return Err(Error::new(ErrorKind::NotFound, message));
         }
-        Ok(Self { fd, path })
+        Ok(Self { fd: Arc::new(fd), path })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -156,6 +163,10 @@ impl Directory {
     }
 
     pub(crate) fn groups(&self) -> Result<Vec<OsString>> {
+        // A directory has two links and one for each in it (`kernfs_refresh_inode` in fs/kernfs/inode.c): mostly there is nothing to list.
+        if fstat(&self.fd).is_ok_and(|found| found.st_nlink == 2) {
+            return Ok(Vec::new());
+        }
         self.entries(Type::Directory)
     }
 
@@ -171,15 +182,11 @@ impl Directory {
         }
     }
 
-    pub(crate) fn into_fd(self) -> OwnedFd {
-        self.fd
-    }
-
     /// Calls `visit` for this directory and everything below.
     ///
     /// A container may nest thousands of groups in its own, so this neither recurses nor keeps more than two descriptors open.
     pub(crate) fn walk(&self, visit: &mut dyn FnMut(Visit<'_>) -> Result<()>) -> Result<()> {
-        let mut here = self.again()?;
+        let mut here = self.again();
         visit(Visit::Enter(&here))?;
         let mut trail: Vec<(OsString, VecDeque<OsString>)> = vec![(OsString::new(), here.groups()?.into())];
         while let Some((_, waiting)) = trail.last_mut() {

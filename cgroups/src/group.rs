@@ -139,7 +139,8 @@ impl Group {
     }
 
     /// The `cgroup.procs` file of each v1 hierarchy, open for writing. A process that writes `0` to each is in the group, with all its
-    /// threads. Empty on v2, where [`directory`](Self::directory) does it at birth.
+    /// threads, for which the kernel may wait milliseconds; with one thread [`tasks_files`](Self::tasks_files) do the same at once.
+    /// Empty on v2, where [`directory`](Self::directory) does it at birth.
     ///
     /// # Errors
     /// If a file cannot be opened for writing.
@@ -162,7 +163,12 @@ impl Group {
     /// # Errors
     /// If the small program that joins the group cannot be put into memory.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Result<Command> {
-        let files: Vec<PathBuf> = self.directories().iter().map(|directory| directory.join("cgroup.procs")).collect();
+        // To a lone thread that moves itself both files of version 1 mean the same, but `cgroup.procs` waits for a grace period.
+        let file = |node: &Arc<Node>| match node.version {
+            Version::V1 => node.directory.path().join("tasks"),
+            Version::V2 => node.directory.path().join("cgroup.procs"),
+        };
+        let files: Vec<PathBuf> = self.nodes().iter().map(file).collect();
         let cannot = |source| Error::io(format!("cannot prepare a command in group {}", self.path().display()), source);
         keelbox_launch::joined_command(&files, program).map_err(cannot)
     }
@@ -250,9 +256,8 @@ impl Group {
     /// # Errors
     /// If a state cannot be read.
     pub fn is_frozen_in<P: AsRef<Path>>(directories: impl IntoIterator<Item = P>) -> Result<bool> {
-        directories
-            .into_iter()
-            .try_fold(false, |frozen, directory| Ok(frozen || freeze::is_frozen_in(directory.as_ref())?))
+        let directories: Vec<P> = directories.into_iter().collect();
+        freeze::is_frozen_in(&directories.iter().map(AsRef::as_ref).collect::<Vec<&Path>>())
     }
 
     /// Kills every process in the group and below, and returns when they are gone. The calling process is spared.

@@ -72,7 +72,8 @@ impl Further<'_> {
 /// What a process needs to get into a container and its control group.
 pub(crate) struct Entrance {
     container: OwnedFd,
-    /// The files of version 1.
+    /// The `tasks` files of version 1: a process with one thread that moves itself needs no more, and a write to `cgroup.procs` waits
+    /// for a grace period of the kernel, which takes milliseconds (`cgroup_attach_lock` in kernel/cgroup/cgroup.c).
     legacy: Vec<File>,
     /// The directory of version 2.
     unified: Option<OwnedFd>,
@@ -85,7 +86,7 @@ impl Entrance {
     pub(crate) fn of(site: &Site<'_>, below: Option<&Path>) -> Result<Self> {
         let named = below.map(|path| subgroup(site.group.as_deref(), path)).transpose()?;
         let group = named.as_ref().or(site.group.as_deref());
-        let legacy = group.map_or(Ok(Vec::new()), Group::procs_files).map_err(cannot)?;
+        let legacy = group.map_or(Ok(Vec::new()), Group::tasks_files).map_err(cannot)?;
         let container = site.pidfd.try_clone_to_owned();
         let container = container.map_err(|error| Error::os("cannot duplicate the container's descriptor", error))?;
         let unified = group.and_then(Group::directory).map(|directory| directory.try_clone_to_owned()).transpose();

@@ -16,7 +16,8 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     if !kind.is_file() {
         return Err(Error::new(ErrorKind::FileType, "read").path(path).detail("not a regular file"));
     }
-    let mut bytes = Vec::new();
+    // Most configurations fit, so that two reads do.
+    let mut bytes = Vec::with_capacity(32 << 10);
     File::open(path)
         .and_then(|file| file.take(LARGEST as u64 + 1).read_to_end(&mut bytes))
         .map_err(|e| Error::io("read", path, e))?;

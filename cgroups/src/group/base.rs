@@ -58,7 +58,7 @@ fn topmost(mount: &Mount) -> Result<Directory> {
     let mut highest = None;
     while here.path() != mount.mount_point {
         if here.is_writable() {
-            highest = Some(here.again()?);
+            highest = Some(here.again());
         }
         here = here.parent()?;
     }
@@ -67,7 +67,7 @@ fn topmost(mount: &Mount) -> Result<Directory> {
 
 /// The nearest of `own` and its ancestors that may hand out controllers.
 fn roomy(own: Directory, mount: &Mount) -> Result<Directory> {
-    let mut here = own.again()?;
+    let mut here = own.again();
     while here.is_writable() {
         if is_top(&here) || here.text("cgroup.procs").is_some_and(|text| text.trim().is_empty()) {
             return Ok(here);

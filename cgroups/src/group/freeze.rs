@@ -108,17 +108,35 @@ pub(super) fn is_frozen(group: &Group) -> Result<bool> {
     }
 }
 
-pub(super) fn is_frozen_in(directory: &Path) -> Result<bool> {
-    let read = |name: &str| match fs::read_to_string(directory.join(name)) {
+/// Of the directories of one group: of version 2 there is one at most, and of the freezer's hierarchy too.
+pub(super) fn is_frozen_in(directories: &[&Path]) -> Result<bool> {
+    // Mostly its name tells which one that is, but nobody has to call it so.
+    let is_named = |directory: &Path| directory.as_os_str().as_encoded_bytes().windows(7).any(|part| part == b"freezer");
+    let mut likely = directories.to_vec();
+    likely.sort_by_key(|directory| !is_named(directory));
+    for directory in likely {
+        if let Some(state) = read(directory, "freezer.state")? {
+            if state.trim() == "FROZEN" {
+                return Ok(true);
+            }
+            break;
+        }
+    }
+    for directory in directories {
+        if let Some(events) = read(directory, "cgroup.events")? {
+            return Ok(wait::value(&events, "frozen") == Some(1));
+        }
+    }
+    Ok(false)
+}
+
+/// Nothing if the directory is of another version, or of another hierarchy, or gone.
+fn read(directory: &Path, name: &str) -> Result<Option<String>> {
+    match fs::read_to_string(directory.join(name)) {
         Ok(text) => Ok(Some(text)),
-        // Of another version, or of another hierarchy, or gone.
         Err(error) if matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ENODEV)) => {
             Ok(None)
         }
         Err(error) => Err(Error::io(format!("cannot read {name} of {}", directory.display()), error)),
-    };
-    if let Some(text) = read("freezer.state")? {
-        return Ok(text.trim() == "FROZEN");
     }
-    Ok(read("cgroup.events")?.is_some_and(|text| wait::value(&text, "frozen") == Some(1)))
 }

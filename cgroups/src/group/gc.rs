@@ -22,7 +22,7 @@ pub(crate) struct Lock(#[expect(dead_code, reason = "held, never looked at")] Fl
 
 pub(super) fn lock(directory: &Directory) -> Result<Lock> {
     let path = directory.path().display().to_string();
-    let locked = Flock::lock(directory.again()?.into_fd(), FlockArg::LockSharedNonblock);
+    let locked = Flock::lock(directory.apart()?, FlockArg::LockSharedNonblock);
     locked.map(Lock).map_err(|(_, errno)| Error::os(format!("cannot lock group {path}"), errno))
 }
 
@@ -106,7 +106,7 @@ fn sweep(parent: &Directory, name: &OsStr) -> Result<bool> {
         return Ok(false);
     };
     // Taken and given back at once: whoever holds the shared lock is alive, in whatever namespace.
-    if Flock::lock(group.again()?.into_fd(), FlockArg::LockExclusiveNonblock).is_err()
+    if Flock::lock(group.apart()?, FlockArg::LockExclusiveNonblock).is_err()
         || !processes_below(&group)?.is_empty()
     {
         return Ok(false);

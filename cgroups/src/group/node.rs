@@ -57,7 +57,7 @@ impl Node {
 
     /// For a hierarchy joined late: another value for the same group may have joined it before.
     pub(crate) fn make_or_open(mount: &Mount, base: Directory, names: &[String]) -> Result<Self> {
-        let again = base.again()?;
+        let again = base.again();
         match Self::make(mount, base, names, Existing::Refused) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Self::open(mount, again, names),
             result => result,
@@ -83,7 +83,7 @@ impl Node {
 
     /// The directories from the base down to the parent of the group.
     pub(crate) fn levels(&self) -> Result<Vec<Directory>> {
-        let mut levels = vec![self.base.again()?];
+        let mut levels = vec![self.base.again()];
         for name in &self.names[..self.names.len() - 1] {
             let next = levels.last().map(|level| level.child(name)).transpose()?;
             levels.extend(next);
@@ -159,7 +159,7 @@ struct Chain {
 
 impl Chain {
     fn make(&mut self, base: &Directory, names: &[String], existing: Existing) -> Result<Directory> {
-        let mut here = base.again()?;
+        let mut here = base.again();
         for (index, name) in names.iter().enumerate() {
             let is_last = index + 1 == names.len();
             let may_exist = !is_last || existing == Existing::Adopted;

@@ -96,7 +96,7 @@ fn find(mount: &Mount, parent: &Parent, name: &Name) -> Result<Option<Node>> {
         base = Directory::open(own)?;
     }
     loop {
-        let again = base.again()?;
+        let again = base.again();
         if let Some(node) = unless_gone(Node::open(mount, again, name.parts()))? {
             return Ok(Some(node));
         }

@@ -85,7 +85,7 @@ impl Group {
     pub fn watch(&self) -> Result<Watch> {
         let fail = |errno| Error::os("cannot watch a group", errno);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(fail)?;
-        let unified = self.unified().map(|node| node.directory.again()).transpose()?;
+        let unified = self.unified().map(|node| node.directory.again());
         let inotify = unified.as_ref().map(listen).transpose()?;
         let eventfd = match self.node(Version::V1, Controller::Memory) {
             Some(node) => register(&node.directory)?,

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use crate::stage;
 
-/// A [`Command`] that runs `program` only after it has joined the control groups whose `cgroup.procs` files are given: the program's
-/// first instruction runs inside.
+/// A [`Command`] that runs `program` only after it has joined the control groups whose `cgroup.procs` files are given (of
+/// version 1 better their `tasks`): the program's first instruction runs inside.
 ///
 /// The command's own program is the stage, so [`Command::get_program`] shows that; arguments, environment and streams are added as
 /// ever. A group that cannot be joined or a program that cannot be executed ends the child with code 126 or 127 and a line on
-/// its standard error, as with `env(1)`. Joining costs some milliseconds after a pause of the machine (an RCU grace period).
+/// its standard error, as with `env(1)`. Joining by `cgroup.procs` costs some milliseconds after a pause of the machine (an RCU
+/// grace period), by `tasks` it does not.
 ///
 /// # Errors
 ///

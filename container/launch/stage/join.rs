@@ -1,6 +1,6 @@
 //! The stage's other use: joins control groups and becomes a program, for `std::process::Command`.
 //!
-//! Arguments: how many `cgroup.procs` files, their paths, the program, its arguments. Whatever fails is told on standard error,
+//! Arguments: how many `cgroup.procs` or `tasks` files, their paths, the program, its arguments. Whatever fails is told on standard error,
 //! with the exit codes of `env(1)`: 126 for what cannot be done, 127 for a program that is not there.
 
 use core::ffi::CStr;
