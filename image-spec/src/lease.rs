@@ -195,7 +195,8 @@ fn started(pid: u32) -> std::io::Result<Option<u64>> {
         Ok(text) => text,
         // Without /proc every process would seem to be gone.
         Err(error) if std::path::Path::new("/proc/self/stat").exists() => {
-            let gone = error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESRCH as i32);
+            let gone =
+                error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESRCH as i32);
             return if gone { Ok(None) } else { Err(error) };
         }
         Err(error) => return Err(error),

@@ -313,8 +313,9 @@ pub(crate) fn unique(prefix: &str) -> String {
 fn refuse_foreign(root: &OwnedFd, path: &Path) -> Result<()> {
     let names = files::names(root.as_fd()).attempt(|| format!("cannot open the store {}", path.display()))?;
     // Another process may be making the store at this moment, and has not written `meta.json` yet.
-    let own =
-        |name: &[u8]| matches!(name, b"layers" | b"locks" | b"leases" | b"trash" | b"meta.json") || name.starts_with(b".meta-");
+    let own = |name: &[u8]| {
+        matches!(name, b"layers" | b"locks" | b"leases" | b"trash" | b"meta.json") || name.starts_with(b".meta-")
+    };
     let is_store = names.iter().any(|name| name.to_bytes() == b"meta.json");
     match names.iter().find(|name| !is_store && !own(name.to_bytes())) {
         Some(other) => {

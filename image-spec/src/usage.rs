@@ -176,7 +176,8 @@ impl Store {
                 *(if owners.len() == 1 { unique } else { shared }) += bytes;
             }
         }
-        let sum = |((image, _), (unique, shared)): ((ImageUsage, _), (u64, u64))| ImageUsage { unique, shared, ..image };
+        let sum =
+            |((image, _), (unique, shared)): ((ImageUsage, _), (u64, u64))| ImageUsage { unique, shared, ..image };
         Ok(images.into_iter().zip(sums).map(sum).collect())
     }
 }

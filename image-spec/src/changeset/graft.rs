@@ -44,7 +44,8 @@ impl Tree {
     /// Copies what `from` has at a path to a path of this tree: a file, or what is in a directory.
     pub(crate) fn graft(&mut self, from: &Self, source: &[u8], target: &[u8], below: Option<&Self>) -> Result<()> {
         let mut numbers = HashMap::new();
-        let inside = if source.is_empty() { from.inside(&[]) } else { [vec![source.to_vec()], from.inside(source)].concat() };
+        let inside =
+            if source.is_empty() { from.inside(&[]) } else { [vec![source.to_vec()], from.inside(source)].concat() };
         for key in inside {
             let rest = key[source.len()..].strip_prefix(b"\0").unwrap_or(&key[source.len()..]);
             let parts: Vec<&[u8]> = target.split(|byte| *byte == 0).chain(rest.split(|byte| *byte == 0)).collect();

@@ -66,15 +66,6 @@ enum Part {
         mode: u32,
     },
     /// An empty directory, unless there is one.
-<<<<<<< HEAD
-    Made { target: PathBuf },
-    Removed { target: PathBuf },
-    Archive { source: PathBuf, target: PathBuf },
-    /// A file of another image, or what is in a directory of it.
-    Image { image: Image, source: PathBuf, target: PathBuf },
-    Upper { source: PathBuf },
-    Difference { old: PathBuf, new: PathBuf },
-=======
     Made {
         target: PathBuf,
     },
@@ -85,6 +76,12 @@ enum Part {
         source: PathBuf,
         target: PathBuf,
     },
+    /// A file of another image, or what is in a directory of it.
+    Image {
+        image: Image,
+        source: PathBuf,
+        target: PathBuf,
+    },
     Upper {
         source: PathBuf,
     },
@@ -92,7 +89,6 @@ enum Part {
         old: PathBuf,
         new: PathBuf,
     },
->>>>>>> 234661d (cli: images: pulled, pushed, listed, edited and unpacked; keelbox up runs a program of one, with the options of docker run)
 }
 
 /// The content of a new layer, for [`Edit::add_layer`](crate::Edit::add_layer).

@@ -7,10 +7,10 @@ use super::content::Content;
 use super::tree::{Attributes, Body, Inode, Key, Tree, What, key};
 use super::walk::{Manner, Walk, attributes, open_place, read_xattrs};
 use super::{Changeset, IdRange, Owner, Part, Pick, archive, difference};
+use crate::digest::Hasher;
 use crate::error::Attempt;
 use crate::files::{self, file_type};
 use crate::spool::Spool;
-use crate::digest::Hasher;
 use crate::unpack::tree::clean;
 use crate::{Algorithm, Digest, Error, Image, Limits, Result, Store};
 use nix::sys::stat::SFlag;
@@ -61,15 +61,14 @@ impl Changeset {
     }
 
     fn own(&self, part: &Part, tree: &mut Tree) -> Result<()> {
-<<<<<<< HEAD
         let copied = match part {
-            Part::Directory { .. } | Part::File { .. } | Part::Bytes { .. } | Part::Made { .. } | Part::Image { .. } => true,
+            Part::Directory { .. }
+            | Part::File { .. }
+            | Part::Bytes { .. }
+            | Part::Made { .. }
+            | Part::Image { .. } => true,
             Part::Removed { .. } | Part::Archive { .. } | Part::Upper { .. } | Part::Difference { .. } => false,
         };
-=======
-        let copied =
-            matches!(part, Part::Directory { .. } | Part::File { .. } | Part::Bytes { .. } | Part::Made { .. });
->>>>>>> 234661d (cli: images: pulled, pushed, listed, edited and unpacked; keelbox up runs a program of one, with the options of docker run)
         let owner = self.owner.unwrap_or(if copied { Owner::Fixed(0, 0) } else { Owner::Kept });
         let mut lost = None;
         tree.each_attributes(|attributes| {

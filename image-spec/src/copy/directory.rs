@@ -56,8 +56,7 @@ pub(super) fn write(shipment: &Shipment, path: &Path, name: Option<&str>, limit:
 /// The entry of `index.json`.
 pub(super) fn entry(shipment: &Shipment, name: Option<&str>) -> Result<Value> {
     let top = shipment.top();
-    let mut entry =
-        value!({ "mediaType": top.media_type, "digest": top.digest.to_string(), "size": top.bytes.len() });
+    let mut entry = value!({ "mediaType": top.media_type, "digest": top.digest.to_string(), "size": top.bytes.len() });
     if let Some(platform) = shipment.platform()? {
         entry["platform"] = platform_value(&platform);
     }

@@ -100,7 +100,10 @@ impl Shipment {
         let Origin::Blobs(blobs) = &self.origin else { return Ok(()) };
         let place = blobs.path().display().to_string();
         if depth > self.limits.index_depth {
-            return Err(Error::limit(format!("{place}: indexes within indexes, more than {} deep", self.limits.index_depth)));
+            return Err(Error::limit(format!(
+                "{place}: indexes within indexes, more than {} deep",
+                self.limits.index_depth
+            )));
         }
         let digest = descriptor.digest()?;
         if self.documents.iter().any(|document| document.digest == digest) {

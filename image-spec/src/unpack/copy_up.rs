@@ -12,8 +12,8 @@ use crate::files::file_type;
 use crate::tar::Time;
 use crate::view::{Layers, Node};
 use crate::{Error, Result};
-use nix::fcntl::{OFlag, openat};
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::unistd::{Whence, lseek};
 use std::fs::File;
@@ -85,7 +85,8 @@ impl Extractor<'_> {
         let mode = stat.st_mode & 0o7777;
         let own = Metadata { mode, uid: stat.st_uid, gid: stat.st_gid, ..Metadata::default() };
         let own = self.as_own(source.as_fd(), own);
-        let wanted = Wanted { path: &path, mode: own.mode, uid: own.uid, gid: own.gid, mtime: mtime(&stat), xattrs: &xattrs };
+        let wanted =
+            Wanted { path: &path, mode: own.mode, uid: own.uid, gid: own.gid, mtime: mtime(&stat), xattrs: &xattrs };
         attributes::file(copy.as_fd(), &wanted, false, &self.manner, &mut self.notes)
     }
 

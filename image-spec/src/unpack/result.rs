@@ -97,7 +97,13 @@ impl Unpacked {
             }
         }
         layers.reverse();
-        Ok(Self { layers, dialect, root: RootMetadata { mode, uid, gid }, store: store.clone(), _lease: Arc::new(lease) })
+        Ok(Self {
+            layers,
+            dialect,
+            root: RootMetadata { mode, uid, gid },
+            store: store.clone(),
+            _lease: Arc::new(lease),
+        })
     }
 
     /// The layer directories, bottom first. A layer that an image has twice is there once, where it is highest; an image
