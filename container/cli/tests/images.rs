@@ -214,6 +214,64 @@ fn images_are_listed_told_changed_and_removed() -> testkit::Result {
     Ok(())
 }
 
+#[test]
+fn images_go_into_archives_and_layouts_and_back() -> testkit::Result {
+    require!(Root, Program("busybox"));
+    let images = Images::new("cli-image-copy")?;
+    let digest = images.image(&["inspect", "app:1"])?;
+    let digest: Value = serde_json::from_str(&digest)?;
+    let digest = digest["digest"].as_str().ok_or("a digest")?.to_owned();
+    let path = |name: &str| images.bench.path(name).display().to_string();
+    images.image(&["save", "app:1", &path("oci.tar")])?;
+    images.image(&["save", "app:1", &path("docker.tar"), "--docker"])?;
+    assert_eq!(images.image(&["copy", "app:1", &format!("oci:{}:1", path("layout"))])?, format!("{digest}\n"));
+    images.image(&["rm", "app:1"])?;
+    assert!(images.image(&["load", &path("oci.tar")])?.ends_with(&format!("app:1 {digest}\n")));
+    images.image(&["load", &path("docker.tar"), "docker:1"])?;
+    images.image(&["copy", &format!("oci:{}:1", path("layout")), "layout:1"])?;
+    assert_eq!(images.image(&["ls", "-q"])?, "app:1\ndocker:1\nlayout:1\n");
+    let docker: Value = serde_json::from_str(&images.image(&["inspect", "docker:1"])?)?;
+    let layout: Value = serde_json::from_str(&images.image(&["inspect", "layout:1"])?)?;
+    assert_eq!((&docker["config"], &layout["digest"]), (&layout["config"], &Value::from(digest)));
+    images.bench.keelbox(&["image", "save", "--store", &images.store, "app:1", "a:b"])?.failed_with("has a colon");
+    Ok(())
+}
+
+#[test]
+fn a_store_is_kept_in_order() -> testkit::Result {
+    require!(Root, Program("busybox"));
+    let images = Images::new("cli-image-store")?;
+    images.image(&["unpack", "app:1"])?;
+    images.image(&["edit", "app:1", "app:2", "--label", "a=b", "--epoch", "1000"])?;
+    assert_eq!(images.image(&["verify"])?, "4 blobs, 1 unpacked layers, 2 names\n".replace('4', "5"));
+    let usage: Value = serde_json::from_str(&images.image(&["du", "--json"])?)?;
+    assert!(usage["images"][0]["shared"].as_u64() > Some(500_000), "{usage}");
+    assert!(images.image(&["du"])?.starts_with("IMAGE"));
+    images.image(&["rm", "app:1", "app:2"])?;
+    let would: Value = serde_json::from_str(&images.image(&["gc", "--dry-run", "--json"])?)?;
+    assert_eq!((would["blobs"].as_u64(), would["layers"].as_u64()), (Some(5), Some(1)), "{would}");
+    assert_eq!(images.image(&["gc", "--grace", "1h", "--json"])?.matches('0').count(), 3);
+    assert_eq!(images.image(&["gc", "--json"])?, format!("{would:#}\n"));
+    assert!(images.image(&["gc"])?.starts_with("0 blobs, 0 unpacked layers"));
+
+    images.image(&["edit", "scratch", "app:3", "--label", "a=b"])?;
+    let blobs = images.bench.path("store/blobs/sha256");
+    for blob in fs::read_dir(blobs)? {
+        let blob = blob?.path();
+        fs::remove_file(&blob)?;
+        fs::write(&blob, "damage")?;
+    }
+    let verify = |words: &[&str]| {
+        let line: Vec<&str> = ["image", "verify", "--store", &images.store].iter().chain(words).copied().collect();
+        images.bench.keelbox(&line)
+    };
+    let found = verify(&[])?;
+    assert!(found.status == Some(1) && found.stderr.contains("has digest"), "{found:?}");
+    assert_eq!(verify(&["--repair"])?.status, Some(0));
+    assert_eq!(verify(&[])?.status, Some(0));
+    Ok(())
+}
+
 /// A registry on a port of its own that ends with the value.
 struct Registry {
     child: Child,

@@ -59,7 +59,7 @@ fn short(image: &Image) -> String {
 }
 
 /// A number of bytes with a unit of 1000, as image sizes are told everywhere.
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000)];
     match units.into_iter().find(|(_, unit)| count >= *unit) {
         Some((name, unit)) => format!("{}.{} {name}", count / unit, count % unit * 10 / unit),

@@ -3,12 +3,14 @@
 //! Leaves out running their programs (`up`). Needs no kernel beyond what unpacking needs.
 
 mod change;
+mod copy;
 mod list;
 mod progress;
 mod remove;
 pub(crate) mod table;
 mod transfer;
 mod unpack;
+mod upkeep;
 
 use std::path::PathBuf;
 

@@ -4,10 +4,10 @@ use crate::grammar::Count::{One, Optional, Rest};
 use crate::grammar::{Command, Opt, Word};
 use crate::table::word;
 
-use super::{change, list, remove, transfer, unpack};
+use super::{change, copy, list, remove, transfer, unpack, upkeep};
 
 /// What `keelbox image --help` says beyond its line.
-pub(crate) const MORE: &str = "COMMAND is pull, push, ls, rm, tag, inspect, history, edit or unpack; keelbox image COMMAND --help tells \
+pub(crate) const MORE: &str = "COMMAND is pull, push, copy, save, load, ls, rm, tag, inspect, history, edit, unpack, gc, verify or du; keelbox image COMMAND --help tells \
     more of each. An IMAGE is a name in the store such as debian:12, or oci:DIRECTORY[:NAME], oci-archive:FILE[:NAME], \
     docker-archive:FILE[:NAME].";
 
@@ -20,9 +20,11 @@ pub(crate) const STORE: &[Opt] = &[Opt::value(
     "where images are kept; default: /var/lib/keelbox, or for an ordinary user ~/.local/share/keelbox",
 )];
 
+const PLATFORM: Opt = Opt::value("platform", "OS/ARCHITECTURE", "the machine that the image is for; default: this one");
+
 /// How registries are reached.
 pub(crate) const REGISTRY: &[Opt] = &[
-    Opt::value("platform", "OS/ARCHITECTURE", "the machine that the image is for; default: this one"),
+    PLATFORM,
     Opt::value("mirror", "REGISTRY=ADDRESS", "asks this web address before the registry; may be repeated"),
     Opt::flag("plain-http", "speaks HTTP with the registry, not HTTPS; with this machine itself that is so anyway"),
     Opt::value("authfile", "FILE", "credentials; default: where docker and podman keep them"),
@@ -54,6 +56,12 @@ const EDIT: &[Opt] = &[
     Opt::value("epoch", "SECONDS", "when the image was made; default: $SOURCE_DATE_EPOCH, or now"),
 ];
 
+const COPY: &[Opt] = &[
+    Opt::flag("docker", "in docker's form: for docker load, or for registries that want it"),
+    Opt::flag("keep-form", "manifests as they are, so that every digest stays"),
+    Opt::flag("all-platforms", "all platforms, with the index that lists them"),
+];
+
 /// All of it, in the order of an image's life.
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
@@ -71,6 +79,31 @@ pub(crate) const COMMANDS: &[Command] = &[
         about: "brings an image to a registry; as NAME, if that is given",
         more: "",
         perform: transfer::push,
+    },
+    Command {
+        name: "image copy",
+        words: &[word("SOURCE", "where an image is", One), word("TARGET", "where it shall be", One)],
+        options: &[STORE, REGISTRY, COPY],
+        about: "copies an image from one place to another",
+        more: "A place is a name in the store, oci:DIRECTORY[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], or docker://NAME \
+            for a registry.",
+        perform: copy::copy,
+    },
+    Command {
+        name: "image save",
+        words: &[IMAGE, word("FILE", "a file", One)],
+        options: &[STORE, COPY, &[PLATFORM]],
+        about: "writes an image into an archive: OCI's, or with --docker docker's",
+        more: "",
+        perform: copy::save,
+    },
+    Command {
+        name: "image load",
+        words: &[word("SOURCE", "an archive or layout", One), word("NAME", "its name", Optional)],
+        options: &[STORE, &[PLATFORM]],
+        about: "brings an image from an archive or layout into the store",
+        more: "Without NAME it gets the one that it has there.",
+        perform: copy::load,
     },
     Command {
         name: "image ls",
@@ -128,5 +161,36 @@ pub(crate) const COMMANDS: &[Command] = &[
         about: "unpacks the layers in the store, and tells their directories, the lowest first",
         more: "They are as overlayfs takes them: joined by colons, the highest first, they make its lowerdir.",
         perform: unpack::unpack,
+    },
+    Command {
+        name: "image gc",
+        words: &[],
+        options: &[
+            STORE,
+            &[
+                JSON,
+                Opt::value("grace", "TIME", "leaves alone what is newer than this, such as 1h; default: nothing"),
+                Opt::flag("dry-run", "tells what would be removed").letter('n'),
+            ],
+        ],
+        about: "removes what no name, container, pull or build uses",
+        more: "",
+        perform: upkeep::gc,
+    },
+    Command {
+        name: "image verify",
+        words: &[],
+        options: &[STORE, &[Opt::flag("repair", "removes what is damaged, so that the next pull brings it anew")]],
+        about: "looks for damage in the store",
+        more: "Every blob is hashed, every name followed. Ends with 1 if something is wrong.",
+        perform: upkeep::verify,
+    },
+    Command {
+        name: "image du",
+        words: &[],
+        options: &[STORE, &[JSON]],
+        about: "the room that images take",
+        more: "",
+        perform: upkeep::du,
     },
 ];

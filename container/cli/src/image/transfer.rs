@@ -89,7 +89,7 @@ fn is_quiet(given: &Given) -> bool {
 }
 
 /// How the registry of `name` is reached: as the options say, and the environment.
-fn client(given: &Given, name: &str) -> Result<Client, Failure> {
+pub(super) fn client(given: &Given, name: &str) -> Result<Client, Failure> {
     let mut client = credentials(Client::new(), given);
     for mirror in given.texts("mirror")? {
         let (domain, address) = mirror

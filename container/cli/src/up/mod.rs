@@ -17,8 +17,8 @@ use crate::relay::{self, Relay};
 use crate::{print, run};
 
 pub(crate) fn up(context: &Context<'_>, mut given: Given) -> Outcome {
-    if context.manager != Manager::Cgroupfs {
-        return Err(Failure::new("cannot honour --cgroup-manager: it is not supported yet"));
+    if context.manager == Manager::Disabled {
+        return Err(Failure::new("cannot honour --cgroup-manager=disabled: it is not supported yet"));
     }
     let name = text(given.word())?;
     let words: Vec<String> = std::mem::take(&mut given.words).into_iter().map(text).collect::<Result<_, _>>()?;
@@ -30,6 +30,10 @@ pub(crate) fn up(context: &Context<'_>, mut given: Given) -> Outcome {
     let image = image::fetched(&store, &given, &name, ask)?;
     let container = Container::from_image(&image).store(&place);
     let container = command(settings::applied(container, &given, &context.runtime)?, &given, &image, words)?;
+    let container = match context.manager {
+        Manager::Systemd => container.systemd(&crate::context::bus()),
+        _ => container,
+    };
     let container = streams(container, &given);
     match (given.text("name")?, given.has("detach")) {
         (None, false) => attached(container),
