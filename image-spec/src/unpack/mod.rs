@@ -6,6 +6,7 @@
 
 mod attributes;
 mod chunk;
+mod confine;
 mod copy_up;
 mod devices;
 mod disk;
@@ -35,7 +36,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{fsync, syncfs};
 use policy::{Breaches, Policy};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -333,22 +334,23 @@ fn extract<'i>(image: &'i Image, layer: &Layer, store: &Store, policy: Policy) -
         )));
     }
     let temporary = store.temporary()?;
-    let manner = Manner::probe(std::os::fd::AsFd::as_fd(temporary.directory()?), policy.ownership)?;
+    let manner = Manner::probe(temporary.directory()?.as_fd(), policy.ownership)?;
     let root = files::open_directory(temporary.directory()?, b"fs").attempt(|| "cannot open the temporary layer")?;
     let limits = image.limits();
     let extracted = pipeline::run(layer, image.blob(layer)?, limits, move |input, surprise| {
+        confine::extracting(root.as_fd());
         let mut extractor = Extractor::new(root, manner, policy, limits, leave_umask());
         if let Some(found) = surprise {
             extractor.notes.add(b"", &note::NoteKind::MediaType(found.to_owned()));
         }
         extractor.run(TarReader::new(input, limits))?;
-        let dependent = extractor.is_dependent();
-        if !dependent {
-            extractor.finish()?;
-        }
-        Ok((extractor, dependent))
+        Ok(extractor)
     });
-    let (extractor, dependent) = extracted?;
+    let mut extractor = extracted?;
+    let dependent = extractor.is_dependent();
+    if !dependent {
+        extractor.finish().map_err(|error| error.within(format_args!("layer {}", layer.digest())))?;
+    }
     Ok(Extracted { temporary, extractor, dependent })
 }
 

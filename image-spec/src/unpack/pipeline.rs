@@ -5,6 +5,7 @@
 //! consumer does, and running several layers at once.
 
 use super::chunk::{Chunk, ChunkReader, Pool};
+use super::confine;
 use super::inflate::{Format, Inflate};
 use crate::blobs::{Extent, check_size};
 use crate::digest::{Hasher, expect};
@@ -94,6 +95,7 @@ fn inflate(
     to_hash: &SyncSender<Chunk>,
     to_consumer: &SyncSender<Chunk>,
 ) -> Result<bool> {
+    confine::computing();
     let mut decoder = Inflate::new(format, ChunkReader::new(input))?;
     let mut total = 0u64;
     loop {
@@ -119,6 +121,7 @@ fn inflate(
 }
 
 fn hash(expected: &Digest, input: &Receiver<Chunk>) -> Digest {
+    confine::computing();
     let mut hasher = Hasher::new(expected.algorithm());
     while let Ok(chunk) = input.recv() {
         hasher.update(chunk.bytes());

@@ -4,6 +4,7 @@ pub(crate) mod birth;
 pub mod bpf;
 pub(crate) mod calls;
 pub(crate) mod clone;
+pub mod confine;
 pub(crate) mod memory;
 pub(crate) mod message;
 #[cfg(test)]
