@@ -112,7 +112,7 @@ impl Built {
     ///
     /// The kernel's answer, with the path.
     pub fn write_bundle(&self, directory: impl AsRef<Path>) -> Result<()> {
-        crate::bundle::write(self, directory.as_ref(), crate::bundle::Content::Whole)
+        crate::bundle::write(self, directory.as_ref())
     }
 
     /// As [`Container::spawn`](crate::Container::spawn), for this run.

@@ -69,7 +69,16 @@ pub(crate) enum Content {
     WithoutFilter,
 }
 
-pub(crate) fn write(built: &Built, path: &Path, content: Content) -> Result<()> {
+/// Writes the whole configuration into a directory, which is made if missing.
+pub(crate) fn write(built: &Built, path: &Path) -> Result<()> {
+    let config = config(built, path, Content::Whole)?;
+    std::fs::create_dir_all(path)
+        .map_err(|error| Error::os(format!("cannot make the bundle {}", path.display()), error))?;
+    Bundle::write(path, &config).map_err(|error| refused(path, error))
+}
+
+/// The configuration of a container, for a bundle at `path`.
+pub(crate) fn config(built: &Built, path: &Path, content: Content) -> Result<Config> {
     let mut oci = built.spec.oci.clone();
     let mut root = oci.root().clone().unwrap_or_default();
     if oci.root().is_none() {
@@ -108,9 +117,7 @@ pub(crate) fn write(built: &Built, path: &Path, content: Content) -> Result<()> 
     let mut config = Config::new();
     let edited = config.edit(|spec| *spec = oci);
     edited.map_err(|error| refused(path, error))?;
-    std::fs::create_dir_all(path)
-        .map_err(|error| Error::os(format!("cannot make the bundle {}", path.display()), error))?;
-    Bundle::write(path, &config).map_err(|error| refused(path, error))
+    Ok(config)
 }
 
 /// The resources as they were read, with the limits that have been changed since.

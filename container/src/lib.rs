@@ -90,7 +90,7 @@ pub use keelbox_image_spec::registry::{Client, Puller, Pusher};
 pub use keelbox_image_spec::{Changeset, Compression, Edit, Image, Store};
 pub use keelbox_namespaces::{IdMap, IdMaps, Kind};
 pub use keelbox_runtime_spec::{State, Status};
-pub use named::{Handle, Runtime, list, open};
+pub use named::{Handle, Runtime, Snapshot, list, open};
 pub use notify::{Answer, Call, OnExec};
 pub use output::Output;
 pub use plan::Plan;

@@ -2,7 +2,7 @@
 //!
 //! Leaves out containers that are deleted meanwhile. Oldest kernel: 5.10.
 
-use keelbox::{ErrorKind, Handle, State};
+use keelbox::{ErrorKind, Handle, Snapshot, State};
 use serde_json::Value;
 
 use crate::context::Context;
@@ -24,18 +24,18 @@ pub(crate) fn list(context: &Context<'_>, given: Given) -> Outcome {
     if quiet && format == Format::Json {
         return Err(Failure::new("a list is either --quiet or in --format json"));
     }
-    let handles = context.runtime.list()?;
+    let containers = context.runtime.snapshots()?;
     if quiet {
-        return print(&handles.iter().map(|handle| format!("{}\n", handle.id())).collect::<String>());
+        return print(&containers.iter().map(|container| format!("{}\n", container.id)).collect::<String>());
     }
     if format == Format::Table {
-        return print(&aligned(["ID", "PID", "STATUS", "BUNDLE", "CREATED"], handles.iter().map(cells)));
+        return print(&aligned(["ID", "PID", "STATUS", "BUNDLE", "CREATED"], containers.iter().map(cells)));
     }
     let mut values = Vec::new();
-    for handle in &handles {
-        match handle.state() {
-            Ok(state) => values.push(value(&state, created(handle))?),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+    for container in &containers {
+        match context.runtime.open(&container.id).and_then(|handle| handle.state()) {
+            Ok(state) => values.push(value(&state, container.created.map(rfc3339).unwrap_or_default())?),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -59,9 +59,10 @@ fn value(state: &State, created: String) -> Result<Value, Failure> {
 }
 
 /// A row of the table, for which no configuration needs to be read.
-fn cells(handle: &Handle) -> [String; 5] {
-    let (pid, status) = (handle.pid().unwrap_or(0).to_string(), handle.status().to_string());
-    [handle.id().to_owned(), pid, status, handle.bundle().display().to_string(), created(handle)]
+fn cells(container: &Snapshot) -> [String; 5] {
+    let (pid, status) = (container.pid.unwrap_or(0).to_string(), container.status.to_string());
+    let created = container.created.map(rfc3339).unwrap_or_default();
+    [container.id.clone(), pid, status, container.bundle.display().to_string(), created]
 }
 
 /// Rows below a head, in columns that are as wide as they must be.

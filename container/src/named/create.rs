@@ -5,9 +5,7 @@
 //! Oldest kernel: 5.10.
 
 use std::borrow::Cow;
-use std::fs::{self, Permissions};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use keelbox_cgroups::Group;
@@ -130,12 +128,8 @@ impl Making<'_> {
 
     /// The whole configuration, since later changes of the bundle must not matter.
     fn write_config(&self) -> Result<()> {
-        crate::bundle::write(self.built, &self.place.file("."), Content::WithoutFilter)?;
-        let file = self.place.file("config.json");
-        let closed = fs::set_permissions(file, Permissions::from_mode(0o600));
-        closed.map_err(|error| {
-            Error::os(format!("cannot write down the configuration of container {}", self.place.id()), error)
-        })
+        let config = crate::bundle::config(self.built, &self.place.path(), Content::WithoutFilter)?;
+        self.place.write_config(config.to_json().as_bytes())
     }
 
     /// The steps of a run that nobody ends, with the barrier in them; and the number of the first step behind it.

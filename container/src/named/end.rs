@@ -86,9 +86,9 @@ fn explained(status: ExitStatus, group: Option<&Group>) -> ExitStatus {
 }
 
 fn usage(exit: &Exit, record: &Record, group: Option<&Group>) -> Usage {
-    let stats = group.and_then(|group| group.stats().ok());
-    let cpu = stats.as_ref().and_then(|stats| stats.cpu.usage).unwrap_or(exit.user_time + exit.system_time);
-    let peak_memory = stats.as_ref().and_then(|stats| stats.memory.peak).unwrap_or(exit.peak_memory);
+    let used = group.map(Group::used).unwrap_or_default();
+    let cpu = used.cpu.unwrap_or(exit.user_time + exit.system_time);
+    let peak_memory = used.peak_memory.unwrap_or(exit.peak_memory);
     Usage { cpu, peak_memory, wall: record.age() }
 }
 

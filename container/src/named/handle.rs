@@ -21,6 +21,7 @@ use super::identity::has_ended;
 use super::record::{Phase, Record};
 use super::remove::Living;
 use super::root::Place;
+use super::snapshot::Snapshot;
 use super::{barrier, end, group, remove, start};
 use crate::control_group::cannot;
 use crate::error::{Error, ErrorKind, Result};
@@ -125,6 +126,21 @@ impl Handle {
     fn pid_by(&self, record: &Record) -> Option<u32> {
         let alive = !has_ended(self.process(record)?.as_fd());
         record.process.as_ref().filter(|_| alive).map(|process| process.pid)
+    }
+
+    /// All that is to be told of it at this moment, in one look.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] if it was deleted.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        self.place.still_there(&format!("cannot look at container {}", self.id()))?;
+        let record = self.place.read()?;
+        let status = self.status_by(record.as_ref());
+        let pid = record.as_ref().and_then(|record| self.pid_by(record));
+        let created = record.as_ref().map(Record::created);
+        let bundle = record.and_then(|record| record.bundle).unwrap_or_else(|| self.place.path());
+        Ok(Snapshot { id: self.id().to_owned(), status, pid, bundle, created })
     }
 
     /// When it was created, if that is known.

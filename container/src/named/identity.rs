@@ -4,11 +4,13 @@
 //! its pidfd (unique since Linux 6.9, constant before), no other process is ever taken for it. Oldest kernel: 5.10.
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use keelbox_launch::sys;
+use nix::sys::stat::fstat;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -28,7 +30,7 @@ impl Identity {
     pub(crate) fn of(pid: u32, pidfd: BorrowedFd<'_>) -> Result<Self> {
         let unknown = || Error::new(ErrorKind::State, format!("cannot tell which process {pid} is: it has ended"));
         let start_time = Stat::read(pid).map(|stat| stat.start_time).ok_or_else(unknown)?;
-        Ok(Self { pid, start_time, boot: boot()?, pidfd_inode: inode(pidfd)? })
+        Ok(Self { pid, start_time, boot: boot()?.to_owned(), pidfd_inode: inode(pidfd)? })
     }
 
     /// The process itself, running or a zombie; nothing if it is gone, or has become another.
@@ -72,14 +74,26 @@ fn may_look_into(pid: u32) -> bool {
 }
 
 fn inode(pidfd: BorrowedFd<'_>) -> Result<u64> {
-    let metadata = pidfd.try_clone_to_owned().and_then(|pidfd| File::from(pidfd).metadata());
-    metadata.map(|metadata| metadata.ino()).map_err(|error| Error::os("cannot look at a pidfd", error))
+    fstat(pidfd).map(|found| found.st_ino).map_err(|errno| Error::os("cannot look at a pidfd", errno))
 }
 
-fn boot() -> Result<String> {
+/// No process outlives its boot, so one look is enough.
+fn boot() -> Result<&'static str> {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    if let Some(boot) = BOOT.get() {
+        return Ok(boot);
+    }
     let file = "/proc/sys/kernel/random/boot_id";
     let text = fs::read_to_string(file).map_err(|error| Error::os(format!("cannot read {file}"), error))?;
-    Ok(text.trim().to_owned())
+    Ok(BOOT.get_or_init(|| text.trim().to_owned()))
+}
+
+/// The text of a small file of the kernel's, in as few reads as possible.
+fn small(path: &str) -> Option<String> {
+    const USUAL: usize = 1024;
+    let mut text = String::with_capacity(USUAL);
+    File::open(path).and_then(|file| file.take(64 * USUAL as u64).read_to_string(&mut text)).ok()?;
+    Some(text)
 }
 
 /// What `/proc/PID/stat` tells.
@@ -95,7 +109,7 @@ struct Stat {
 
 impl Stat {
     fn read(pid: u32) -> Option<Self> {
-        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+        Self::parse(&small(&format!("/proc/{pid}/stat"))?)
     }
 
     /// The second field is the name of the program in parentheses, and may hold anything.

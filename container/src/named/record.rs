@@ -137,13 +137,15 @@ impl Record {
         struct Version {
             schema: u32,
         }
-        match serde_json::from_slice::<Version>(text) {
-            Ok(version) if version.schema > SCHEMA => {
-                let why = format!("{attempt}: a later version of keelbox wrote it (format {})", version.schema);
+        let record: Option<Self> = serde_json::from_slice(text).ok();
+        let known = record.as_ref().map(|record| record.schema);
+        let schema = known.or_else(|| Some(serde_json::from_slice::<Version>(text).ok()?.schema));
+        match schema.filter(|schema| *schema > SCHEMA) {
+            Some(schema) => {
+                let why = format!("{attempt}: a later version of keelbox wrote it (format {schema})");
                 Err(Error::new(ErrorKind::Unsupported, why))
             }
-            Ok(_) => Ok(serde_json::from_slice(text).ok()),
-            Err(_) => Ok(None),
+            None => Ok(record),
         }
     }
 

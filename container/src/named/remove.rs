@@ -25,6 +25,11 @@ const SIGKILL: i32 = 9;
 /// How long a killed process is waited for before it matters why it does not end.
 const LINGERING: Duration = Duration::from_secs(1);
 
+/// How long a killed process mostly takes to end.
+const SOON: Duration = Duration::from_millis(20);
+/// How long a process that has ended may still be counted.
+const MOMENT: Duration = Duration::from_millis(2);
+
 /// What happens to a container that has not ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Living {
@@ -56,7 +61,8 @@ pub(crate) fn clear(handle: &Handle, record: &Record, attempt: &str) -> Result<(
     if let Some(pidfd) = &pidfd {
         kill(pidfd, attempt)?;
     }
-    let group = group::find(record)?;
+    let made = record.phase == Phase::Created;
+    let group = group::find(record)?.filter(|group| !(made && is_spent(group, pidfd.as_deref())));
     // At a place that was only to become ours there may be a container of somebody else by now; of ours, nothing is left there
     // that the next steps do not end.
     let unsure = record.phase == Phase::Creating && record.made.is_some();
@@ -86,6 +92,13 @@ pub(crate) fn clear(handle: &Handle, record: &Record, attempt: &str) -> Result<(
     keelbox_cgroups::resctrl::remove(&record.classes).map_err(crate::rdt::cannot)?;
     handle.warn(afterwards(place, record));
     place.remove()
+}
+
+/// Whether the group is gone already because nothing was left in it: the end of its first process is mostly the end of all, and to look
+/// for others in every hierarchy takes longer than to try.
+fn is_spent(group: &Group, process: Option<&OwnedFd>) -> bool {
+    let ended = |process: &OwnedFd| crate::poll::readable(process.as_fd(), Some(Instant::now() + SOON)).unwrap_or(false);
+    process.is_none_or(ended) && group.delete_within(MOMENT).is_ok()
 }
 
 /// Runs the hooks that come after the end, if the container was made at all, or other hooks of it have run. The directory is

@@ -23,6 +23,10 @@ use crate::error::{Error, ErrorKind, Result};
 const STATE: &str = "state.json";
 /// What a crash leaves of a state that was being written. Replaced by the next writer, who holds the lock as this one did.
 const UNFINISHED: &str = "state.json.new";
+const CONFIG: &str = "config.json";
+const UNFINISHED_CONFIG: &str = "config.json.new";
+/// How much memory a state is read into at first: most fit.
+const USUAL: usize = 32 << 10;
 /// The most of a state that is read, in bytes.
 const MOST: u64 = 16 << 20;
 /// How long one operation waits for another on the same container.
@@ -215,28 +219,40 @@ impl Place {
             Err(Errno::ENOENT) => return Ok(None),
             Err(errno) => return Err(Error::os(attempt(), errno)),
         };
-        let mut text = Vec::new();
+        let mut text = Vec::with_capacity(USUAL);
         file.take(MOST).read_to_end(&mut text).map_err(|error| Error::os(attempt(), error))?;
         Record::parse(&text, &attempt())
     }
 
     /// Replaces the state at once. The caller holds the lock.
     pub(crate) fn write(&self, record: &Record) -> Result<()> {
-        let cannot =
-            |error: std::io::Error| Error::os(format!("cannot write the state of container {}", self.id), error);
         let text = record.text(self.id.as_str())?;
-        match unlinkat(&self.directory, UNFINISHED, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => {}
-            Err(errno) => return Err(cannot(errno.into())),
-        }
+        let replaced = self.replace(STATE, UNFINISHED, &text);
+        replaced.map_err(|error| Error::os(format!("cannot write the state of container {}", self.id), error))
+    }
+
+    /// Writes the whole configuration down, at once. The caller holds the lock.
+    pub(crate) fn write_config(&self, text: &[u8]) -> Result<()> {
+        let replaced = self.replace(CONFIG, UNFINISHED_CONFIG, text);
+        let attempt = || format!("cannot write down the configuration of container {}", self.id);
+        replaced.map_err(|error| Error::os(attempt(), error))
+    }
+
+    /// Others see the old text or the new one. It is not synchronised with a disk: no container outlives the machine, and what a
+    /// crash of that leaves of a file is passed over.
+    fn replace(&self, name: &str, unfinished: &str, text: &[u8]) -> std::io::Result<()> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = openat(&self.directory, UNFINISHED, flags, Mode::S_IRUSR | Mode::S_IWUSR);
-        let mut file = File::from(file.map_err(|errno| cannot(errno.into()))?);
-        file.set_permissions(Permissions::from_mode(0o600)).map_err(cannot)?;
-        file.write_all(&text).map_err(cannot)?;
-        // Not synchronised with a disk: no container outlives the machine, and what a crash leaves of a file is passed over.
-        let renamed = renameat(&self.directory, UNFINISHED, &self.directory, STATE);
-        renamed.map_err(|errno| cannot(errno.into()))
+        let open = || openat(&self.directory, unfinished, flags, Mode::S_IRUSR | Mode::S_IWUSR);
+        let mut file = File::from(match open() {
+            Err(Errno::EEXIST) => {
+                unlinkat(&self.directory, unfinished, UnlinkatFlags::NoRemoveDir)?;
+                open()?
+            }
+            other => other?,
+        });
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.write_all(text)?;
+        Ok(renameat(&self.directory, unfinished, &self.directory, name)?)
     }
 
     /// Removes the directory with all that is in it. The caller holds the lock.
