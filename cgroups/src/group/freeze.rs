@@ -111,7 +111,8 @@ pub(super) fn is_frozen(group: &Group) -> Result<bool> {
 /// Of the directories of one group: of version 2 there is one at most, and of the freezer's hierarchy too.
 pub(super) fn is_frozen_in(directories: &[&Path]) -> Result<bool> {
     // Mostly its name tells which one that is, but nobody has to call it so.
-    let is_named = |directory: &Path| directory.as_os_str().as_encoded_bytes().windows(7).any(|part| part == b"freezer");
+    let is_named =
+        |directory: &Path| directory.as_os_str().as_encoded_bytes().windows(7).any(|part| part == b"freezer");
     let mut likely = directories.to_vec();
     likely.sort_by_key(|directory| !is_named(directory));
     for directory in likely {

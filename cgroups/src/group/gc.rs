@@ -106,9 +106,7 @@ fn sweep(parent: &Directory, name: &OsStr) -> Result<bool> {
         return Ok(false);
     };
     // Taken and given back at once: whoever holds the shared lock is alive, in whatever namespace.
-    if Flock::lock(group.apart()?, FlockArg::LockExclusiveNonblock).is_err()
-        || !processes_below(&group)?.is_empty()
-    {
+    if Flock::lock(group.apart()?, FlockArg::LockExclusiveNonblock).is_err() || !processes_below(&group)?.is_empty() {
         return Ok(false);
     }
     node::remove_tree(parent, name, &group)?;
