@@ -14,7 +14,7 @@ use crate::grammar::{Command, Opt, Standing};
 use crate::table;
 
 /// What was given to a command, or to the program as a whole.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Given {
     pub(crate) words: Vec<OsString>,
     flags: Vec<&'static str>,

@@ -238,6 +238,31 @@ fn images_go_into_archives_and_layouts_and_back() -> testkit::Result {
 }
 
 #[test]
+fn an_image_is_built_as_a_file_says() -> testkit::Result {
+    require!(Root, Overlay, Program("busybox"));
+    let images = Images::new("cli-image-build")?;
+    let context = images.bench.path("context");
+    fs::create_dir(&context)?;
+    fs::write(context.join("note"), "a note")?;
+    let text = "FROM app:1\nARG WHO=nobody\nCOPY note /srv/note\nRUN echo made by $WHO > /srv/made\nCMD [\"cat\", \"/srv/note\", \"/srv/made\"]\n";
+    fs::write(context.join("Dockerfile"), text)?;
+    let directory = context.to_str().ok_or("text")?;
+    let line = ["build", "-t", "built:1", "--build-arg", "WHO=me", "--epoch", "1000", directory];
+    let first = images.image(&line)?;
+    assert!(first.contains(": RUN echo made by $WHO > /srv/made\n"), "{first}");
+    assert_eq!(images.up_prints(&["built:1"])?, "a notemade by me\n");
+    let again = images.image(&line)?;
+    assert!(again.contains("(as before)"), "{again}");
+    assert_eq!(again.lines().last(), first.lines().last(), "the same image");
+    fs::write(context.join("Dockerfile"), "FROM app:1\nRUN exit 3\n")?;
+    let line = ["image", "build", "--store", &images.store, "-q", directory];
+    let failed = images.bench.keelbox(&line)?;
+    assert_eq!(failed.status, Some(1), "{failed:?}");
+    assert!(failed.stderr.contains("exit 3"), "{failed:?}");
+    Ok(())
+}
+
+#[test]
 fn a_store_is_kept_in_order() -> testkit::Result {
     require!(Root, Program("busybox"));
     let images = Images::new("cli-image-store")?;

@@ -29,10 +29,7 @@ pub(crate) fn edit(_: &Context<'_>, mut given: Given) -> Outcome {
     if let Some(epoch) = epoch(&given)? {
         edit = edit.epoch(epoch);
     }
-    let compression = given.choice(
-        "compression",
-        &[("gzip", Compression::Gzip), ("zstd", Compression::Zstd), ("none", Compression::None)],
-    )?;
+    let compression = compression(&given)?;
     edit = layered(edit.compression(compression), &given)?;
     if let Some(pair) = given.text("rebase")? {
         let (old, new) =
@@ -47,8 +44,13 @@ pub(crate) fn edit(_: &Context<'_>, mut given: Given) -> Outcome {
     print(&format!("{name} {}\n", image.manifest_digest()))
 }
 
+pub(super) fn compression(given: &Given) -> Result<Compression, Failure> {
+    given
+        .choice("compression", &[("gzip", Compression::Gzip), ("zstd", Compression::Zstd), ("none", Compression::None)])
+}
+
 /// When the image was made, as the option or else the environment says.
-fn epoch(given: &Given) -> Result<Option<i64>, Failure> {
+pub(super) fn epoch(given: &Given) -> Result<Option<i64>, Failure> {
     match (given.number("epoch")?, std::env::var("SOURCE_DATE_EPOCH").ok().filter(|value| !value.is_empty())) {
         (None, Some(told)) => told
             .parse()

@@ -2,6 +2,7 @@
 //!
 //! Leaves out running their programs (`up`). Needs no kernel beyond what unpacking needs.
 
+mod build;
 mod change;
 mod copy;
 mod list;

@@ -4,10 +4,10 @@ use crate::grammar::Count::{One, Optional, Rest};
 use crate::grammar::{Command, Opt, Word};
 use crate::table::word;
 
-use super::{change, copy, list, remove, transfer, unpack, upkeep};
+use super::{build, change, copy, list, remove, transfer, unpack, upkeep};
 
 /// What `keelbox image --help` says beyond its line.
-pub(crate) const MORE: &str = "COMMAND is pull, push, copy, save, load, ls, rm, tag, inspect, history, edit, unpack, gc, verify or du; keelbox image COMMAND --help tells \
+pub(crate) const MORE: &str = "COMMAND is pull, push, copy, save, load, ls, rm, tag, inspect, history, edit, build, unpack, gc, verify or du; keelbox image COMMAND --help tells \
     more of each. An IMAGE is a name in the store such as debian:12, or oci:DIRECTORY[:NAME], oci-archive:FILE[:NAME], \
     docker-archive:FILE[:NAME].";
 
@@ -34,6 +34,12 @@ pub(crate) const REGISTRY: &[Opt] = &[
 
 const JSON: Opt = Opt::flag("json", "tells it as JSON");
 
+const COMPRESSION: Opt =
+    Opt::value("compression", "FORM", "of new layers, and with --recompress of all: gzip (default), zstd or none")
+        .choices("gzip zstd none");
+
+const EPOCH: Opt = Opt::value("epoch", "SECONDS", "when the image was made; default: $SOURCE_DATE_EPOCH, or now");
+
 const EDIT: &[Opt] = &[
     Opt::value("env", "NAME=VALUE", "one variable of the environment; may be repeated").letter('e'),
     Opt::value("entrypoint", "WORDS", "what every command line begins with: words, or a JSON list"),
@@ -50,10 +56,20 @@ const EDIT: &[Opt] = &[
     Opt::value("add-layer", "FILE", "a layer that is there as a tar archive; may be repeated"),
     Opt::value("squash", "all|COUNT", "makes one layer of all, or of the uppermost ones"),
     Opt::value("rebase", "OLD,NEW", "puts what lies on the image OLD on top of the image NEW"),
-    Opt::value("compression", "FORM", "gzip (default), zstd or none: of new layers, and with --recompress of all")
-        .choices("gzip zstd none"),
+    COMPRESSION,
     Opt::flag("recompress", "compresses all layers anew"),
-    Opt::value("epoch", "SECONDS", "when the image was made; default: $SOURCE_DATE_EPOCH, or now"),
+    EPOCH,
+];
+
+const BUILD: &[Opt] = &[
+    Opt::value("file", "FILE", "the build file; default: Dockerfile in the CONTEXT").letter('f'),
+    Opt::value("tag", "NAME", "the name of the image; default: none").letter('t'),
+    Opt::value("build-arg", "NAME[=VALUE]", "the value of an ARG; without a VALUE it is the caller's; may be repeated"),
+    Opt::value("target", "STAGE", "the stage to build; default: the last one"),
+    Opt::flag("no-cache", "does every step anew"),
+    Opt::value("network", "NETWORK", "of the programs that run: none (default) or host").choices("none host"),
+    COMPRESSION,
+    EPOCH,
 ];
 
 const COPY: &[Opt] = &[
@@ -153,6 +169,15 @@ pub(crate) const COMMANDS: &[Command] = &[
         more: "Layers come first, in the order add, add-layer, squash, rebase; then the settings. With the same input and --epoch the new \
             image is the same, bit by bit.",
         perform: change::edit,
+    },
+    Command {
+        name: "image build",
+        words: &[word("CONTEXT", "a directory", Optional)],
+        options: &[STORE, REGISTRY, BUILD],
+        about: "builds an image as a Dockerfile says; default CONTEXT: the current directory",
+        more: "Steps whose input is the same as before are not done again. A base image that the store has not is pulled. Programs have no \
+            network unless --network host says so.",
+        perform: build::build,
     },
     Command {
         name: "image unpack",
