@@ -58,7 +58,9 @@ pub fn debian(layout: &Path, share: u64) -> Result<Image> {
     let first: Vec<&Package> = packages.iter().filter(base).collect();
     let mut large: Vec<&Package> = packages.iter().filter(|package| !base(package)).collect();
     // Compilers, interpreters and libraries by their names, whatever else a machine has.
-    large.retain(|package| ["gcc", "g++", "cpp", "lib", "python", "perl", "git"].iter().any(|it| package.name.starts_with(it)));
+    large.retain(|package| {
+        ["gcc", "g++", "cpp", "lib", "python", "perl", "git"].iter().any(|it| package.name.starts_with(it))
+    });
     large.sort_by_key(|package| std::cmp::Reverse(package.size));
     let mut small: Vec<&Package> = packages.iter().filter(|package| !base(package)).collect();
     small.sort_by_key(|package| (package.size / package.files.len().max(1) as u64, &package.name));
@@ -152,7 +154,9 @@ pub fn image(layout: &Path, lists: &[Vec<PathBuf>]) -> Result<Image> {
     let kind = "application/vnd.oci.image";
     let described: Vec<String> = layers
         .iter()
-        .map(|it| format!(r#"{{"mediaType":"{kind}.layer.v1.tar+gzip","digest":"{}","size":{}}}"#, it.digest, it.compressed))
+        .map(|it| {
+            format!(r#"{{"mediaType":"{kind}.layer.v1.tar+gzip","digest":"{}","size":{}}}"#, it.digest, it.compressed)
+        })
         .collect();
     let manifest = format!(
         r#"{{"schemaVersion":2,"mediaType":"{kind}.manifest.v1+json","config":{{"mediaType":"{kind}.config.v1+json",{}}},"layers":[{}]}}"#,

@@ -79,7 +79,8 @@ impl Registry {
             place.join("data").display()
         )?;
         let mut command = Command::new("docker-registry");
-        let child = command.arg("serve").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child =
+            command.arg("serve").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let child = match child {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 println!("SKIP: no docker-registry");

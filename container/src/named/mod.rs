@@ -13,12 +13,12 @@ mod identity;
 mod record;
 mod remove;
 mod root;
-mod snapshot;
 #[cfg(feature = "systemd")]
 pub(crate) mod scope;
 #[cfg(not(feature = "systemd"))]
 #[path = "no_scope.rs"]
 pub(crate) mod scope;
+mod snapshot;
 mod start;
 
 use std::path::{Path, PathBuf};

@@ -97,7 +97,8 @@ pub(crate) fn clear(handle: &Handle, record: &Record, attempt: &str) -> Result<(
 /// Whether the group is gone already because nothing was left in it: the end of its first process is mostly the end of all, and to look
 /// for others in every hierarchy takes longer than to try.
 fn is_spent(group: &Group, process: Option<&OwnedFd>) -> bool {
-    let ended = |process: &OwnedFd| crate::poll::readable(process.as_fd(), Some(Instant::now() + SOON)).unwrap_or(false);
+    let ended =
+        |process: &OwnedFd| crate::poll::readable(process.as_fd(), Some(Instant::now() + SOON)).unwrap_or(false);
     process.is_none_or(ended) && group.delete_within(MOMENT).is_ok()
 }
 
