@@ -65,6 +65,12 @@ impl Built {
             let root = spec.root.clone();
             crate::user::resolve(&user, &root, image.as_deref(), spec.process())?;
         }
+        if let (true, RootSource::Directory(directory), true) =
+            (spec.finds_home, &spec.root, spec.oci.process().is_some())
+        {
+            let directory = directory.clone();
+            crate::user::go_home(&directory, spec.process());
+        }
         defaults::complete(&mut spec, &host)?;
         check::complete(&spec, &host)?;
         show_cgroups(&mut spec)?;

@@ -18,8 +18,13 @@ use crate::terminal::Terminal;
 /// The annotation that names the layers of an image, one a line, bottom first.
 pub(crate) const LAYERS: &str = "dev.keelbox.layers";
 
-pub(crate) fn read(path: &Path) -> Result<Container> {
-    let bundle = Bundle::open(path).map_err(|error| refused(path, error))?;
+/// The container of a bundle, or of another configuration than its own.
+pub(crate) fn read(path: &Path, file: Option<&Path>) -> Result<Container> {
+    let bundle = match file {
+        None => Bundle::open(path),
+        Some(file) => Config::read(path.join(file)).and_then(|config| Bundle::from_parts(path, config)),
+    };
+    let bundle = bundle.map_err(|error| refused(path, error))?;
     let serious =
         bundle.check().into_iter().find(|problem| problem.severity() == keelbox_runtime_spec::Severity::Error);
     if let Some(problem) = serious {

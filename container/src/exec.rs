@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Deref;
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +103,7 @@ pub struct Exec<'p> {
     cgroup: Option<PathBuf>,
     detached: bool,
     ignores_pause: bool,
+    finds_home: bool,
 }
 
 impl Settings for Exec<'_> {
@@ -149,6 +150,7 @@ impl<'p> Exec<'p> {
             cgroup: None,
             detached: false,
             ignores_pause: false,
+            finds_home: false,
         }
     }
 
@@ -259,6 +261,14 @@ impl<'p> Exec<'p> {
         self
     }
 
+    /// Sets `HOME`, unless it is set, to what the container's `/etc/passwd` says of the user, or to `/`. Another
+    /// [user](Self::user) than the container's does not have the home of that. Default: only a user who is given has one, unless
+    /// the container has.
+    pub fn home_from_passwd(mut self) -> Self {
+        self.finds_home = true;
+        self
+    }
+
     /// Starts the program.
     ///
     /// # Errors
@@ -302,9 +312,7 @@ impl<'p> Exec<'p> {
         if !self.ignores_pause {
             awake(&site)?;
         }
-        if let Some(user) = &user {
-            crate::user::resolve_in(site.pid, user, &mut process)?;
-        }
+        home(&site, self.finds_home, user.as_deref(), &mut process)?;
         crate::capabilities::add(&mut process, self.capabilities);
         let labels = Labels::of(&process)?;
         let entrance = Entrance::of(&site, self.cgroup.as_deref())?;
@@ -364,6 +372,21 @@ fn completed(mut given: oci::Process, own: &oci::Process) -> oci::Process {
         given.user_mut().set_umask(own.user().umask());
     }
     given
+}
+
+/// Who runs the program, and what is home for him.
+fn home(site: &Site<'_>, finds_home: bool, user: Option<&str>, process: &mut oci::Process) -> Result<()> {
+    let root = format!("/proc/{}/root", site.pid);
+    let root = Path::new(&root);
+    if let Some(user) = user {
+        if finds_home {
+            crate::user::leave_home(root, process);
+        }
+        crate::user::resolve_in(site.pid, user, process)?;
+    } else if finds_home {
+        crate::user::go_home(root, process);
+    }
+    Ok(())
 }
 
 /// What is put into a frozen group freezes before it can be told apart from a start that takes long.

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::notify::{Supervision, Supervisor};
 use crate::plan::Filter;
 use crate::profile::Profile as Trust;
-use crate::seccomp::{Builtin, Profile, Target};
+use crate::seccomp::{Builtin, Profile, RepeatedArguments, Target};
 use crate::spec::Spec;
 
 /// `SECCOMP_FILTER_FLAG_NEW_LISTENER`
@@ -66,8 +66,11 @@ fn finish(filter: &crate::seccomp::Filter) -> Result<Filter> {
     Ok(Filter { flags: filter.flags() | listener, bytes: filter.bytes() })
 }
 
+/// The specification does not say what it means that a rule compares an argument twice. Every runtime that engines drive makes
+/// a rule of each condition, so that any of them suffices, and profiles are written for that.
 fn from_oci(seccomp: &LinuxSeccomp) -> Result<Profile> {
-    Profile::from_oci(seccomp).map_err(refused)
+    let profile = Profile::from_oci(seccomp).map_err(refused)?;
+    Ok(profile.repeated_arguments(RepeatedArguments::Any))
 }
 
 fn capabilities(spec: &Spec) -> Vec<Capability> {

@@ -126,6 +126,8 @@ pub(crate) struct Spec {
     pub(crate) top: (u32, u32, u32),
     /// What a mount of type `cgroup` shows; found out by `build`.
     pub(crate) cgroups: Vec<keelbox_mounts::Hierarchy>,
+    /// Whether the program's user has its home in `HOME`.
+    pub(crate) finds_home: bool,
     /// Whether the programs stay in the caller's session keyring.
     pub(crate) callers_keyring: bool,
     /// What the setters refused; told by `build`.

@@ -7,6 +7,7 @@ use keelbox_mounts::Root;
 use oci_spec::runtime as oci;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::plan::set_variable;
 use crate::spec::RootSource;
 
 /// The most of `/etc/passwd` or `/etc/group` that is read, in bytes.
@@ -57,6 +58,30 @@ fn apply(text: &str, passwd: &[u8], group: &[u8], process: &mut oci::Process) ->
         environment.push(format!("HOME={}", found.home.as_deref().unwrap_or("/")));
     }
     Ok(())
+}
+
+/// The home of the user that `process` names by its number, in the directory that is its root: `/` where nothing readable tells one.
+fn home_in(directory: &Path, process: &oci::Process) -> String {
+    let number = format!("{}:{}", process.user().uid(), process.user().gid());
+    let passwd = read_in(directory, "/etc/passwd").unwrap_or_default();
+    let found = number.parse::<User>().ok().and_then(|user| user.resolve(&passwd, &[]).ok());
+    found.and_then(|user| user.home).unwrap_or_else(|| "/".into())
+}
+
+/// Gives `process` the home of its user, unless `HOME` is set.
+pub(crate) fn go_home(directory: &Path, process: &mut oci::Process) {
+    if !process.env().iter().flatten().any(|variable| variable.starts_with("HOME=")) {
+        let home = home_in(directory, process);
+        set_variable(process, "HOME", &home);
+    }
+}
+
+/// Takes away the home that `process` has from its user, so that another user gets his own.
+pub(crate) fn leave_home(directory: &Path, process: &mut oci::Process) {
+    let own = format!("HOME={}", home_in(directory, process));
+    if let Some(environment) = process.env_mut() {
+        environment.retain(|variable| *variable != own);
+    }
 }
 
 fn read_in(directory: &Path, file: &str) -> Result<Vec<u8>> {

@@ -50,6 +50,16 @@ impl Bundle {
         Ok(Self { path, config })
     }
 
+    /// The bundle in the directory `path` with a configuration at hand, whatever its `config.json` says; nothing is read or
+    /// written. A relative path is taken from the current directory, once.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says of the current directory.
+    pub fn from_parts(path: impl AsRef<Path>, config: Config) -> Result<Self, Error> {
+        Ok(Self { path: absolute(path.as_ref())?, config })
+    }
+
     /// Makes a bundle: the directory (and those above it) if need be, and `config.json` in it.
     ///
     /// # Errors

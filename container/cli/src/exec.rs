@@ -52,7 +52,7 @@ impl Further {
             number.map_err(|_| Failure::new(format!("--additional-gids takes the number of a group, not {group:?}")))
         };
         let groups = given.texts("additional-gids")?.into_iter().map(number).collect::<Result<_, _>>()?;
-        let (passed, console_socket) = (Passed::read(&given)?, given.path("console-socket"));
+        let (passed, console_socket) = (given.passed()?, given.path("console-socket"));
         Ok(Self { id, arguments, environment, groups, passed, detach: given.has("detach"), console_socket, given })
     }
 
@@ -70,7 +70,7 @@ impl Further {
                 (handle.exec_process(process), terminal)
             }
         };
-        exec = self.environment.iter().fold(exec, |exec, (name, value)| exec.env(name, value));
+        exec = self.environment.iter().fold(exec.home_from_passwd(), |exec, (name, value)| exec.env(name, value));
         exec = given.texts("cap")?.iter().fold(exec, |exec, name| exec.capability(name));
         if let Some(user) = given.text("user")? {
             exec = exec.user(user);
@@ -103,7 +103,7 @@ impl Further {
         for (name, value) in self.passed.variables() {
             exec = exec.env(name, value);
         }
-        for descriptor in self.passed.descriptors()? {
+        for descriptor in self.passed.descriptors() {
             exec = exec.descriptor(descriptor);
         }
         Ok((self.handed_over(exec, terminal)?, terminal))

@@ -9,7 +9,7 @@ use keelbox::ErrorKind;
 pub(crate) type Outcome = Result<u8, Failure>;
 
 /// Why a command could not be done.
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Failure {
     text: String,
     status: u8,

@@ -2,7 +2,7 @@
 //!
 //! Oldest kernel: 5.10.
 
-use keelbox::{ErrorKind, Handle, Signal};
+use keelbox::{ErrorKind, Handle, Signal, Status};
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -40,6 +40,9 @@ pub(crate) fn resume(context: &Context<'_>, mut given: Given) -> Outcome {
 pub(crate) fn kill(context: &Context<'_>, mut given: Given) -> Outcome {
     let id = given.id()?;
     let signal = given.words.pop().map(text).transpose()?;
+    if signal.as_deref() == Some("0") {
+        return asked(&context.open(&id)?, given.has("all"));
+    }
     let signal: Signal = signal.map_or(Ok(Signal::TERM), |signal| signal.parse())?;
     let handle = context.open(&id)?;
     let sent = if given.has("all") { handle.kill_all(signal) } else { handle.kill(signal) };
@@ -47,6 +50,16 @@ pub(crate) fn kill(context: &Context<'_>, mut given: Given) -> Outcome {
         // By these words engines know that there is nothing left to kill.
         Err(error) if error.kind() == ErrorKind::State => Err(Failure::new(format!("container not running: {error}"))),
         other => other.map(|()| 0).map_err(Failure::from),
+    }
+}
+
+/// Signal 0 reaches nobody, and asks whether there is somebody (kill(2)); that among all there is nobody is no failure.
+fn asked(handle: &Handle, all: bool) -> Outcome {
+    match handle.status() {
+        status @ (Status::Creating | Status::Stopped) if !all => {
+            Err(Failure::new(format!("container not running: it is {status}")))
+        }
+        _ => Ok(0),
     }
 }
 

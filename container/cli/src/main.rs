@@ -64,7 +64,8 @@ fn perform(arguments: impl IntoIterator<Item = OsString>, log: &mut Log) -> Outc
             Ok(u8::from(command.is_some_and(checkpoint::is_refused)))
         }
         Line::Version => print(&help::version_text()),
-        Line::Command { global, command, given } => {
+        Line::Command { global, command, mut given } => {
+            given.hold(command);
             *log = context::log(&global)?;
             (command.perform)(&Context::of(&global, log)?, given)
         }

@@ -18,6 +18,7 @@ use crate::read::Given;
 pub(crate) struct New {
     pub(crate) id: String,
     bundle: PathBuf,
+    config: Option<PathBuf>,
     pid_file: Option<PathBuf>,
     console_socket: Option<PathBuf>,
     pidfd_socket: Option<PathBuf>,
@@ -48,10 +49,11 @@ impl New {
         Ok(Self {
             id: given.id()?,
             bundle,
+            config: given.path("config"),
             pid_file: given.path("pid-file"),
             console_socket: given.path("console-socket"),
             pidfd_socket: given.path("pidfd-socket"),
-            passed: Passed::read(&given)?,
+            passed: given.passed()?,
             keyring,
         })
     }
@@ -86,10 +88,14 @@ pub(crate) fn made(context: &Context<'_>, new: &New, owner: Owner) -> Result<Han
 }
 
 fn built(context: &Context<'_>, new: &New) -> Result<Built, Failure> {
-    let mut container = Container::from_bundle(&new.bundle)?;
+    let mut container = match &new.config {
+        None => Container::from_bundle(&new.bundle)?,
+        Some(file) => Container::from_bundle_file(&new.bundle, file)?,
+    };
     if context.manager == Manager::Systemd {
         container = container.systemd(&crate::context::bus());
     }
+    container = container.home_from_passwd();
     if let Some(socket) = &new.console_socket {
         container = container.console_socket(socket);
     }
@@ -102,7 +108,7 @@ fn built(context: &Context<'_>, new: &New) -> Result<Built, Failure> {
     for (name, value) in new.passed.variables() {
         container = container.env(name, value);
     }
-    for descriptor in new.passed.descriptors()? {
+    for descriptor in new.passed.descriptors() {
         container = container.descriptor(descriptor);
     }
     Ok(container.build()?)

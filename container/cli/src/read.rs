@@ -11,6 +11,7 @@ use lexopt::{Arg, Parser};
 
 use crate::failure::Failure;
 use crate::grammar::{Command, Opt, Standing};
+use crate::passed::Passed;
 use crate::table;
 
 /// What was given to a command, or to the program as a whole.
@@ -19,6 +20,8 @@ pub(crate) struct Given {
     pub(crate) words: Vec<OsString>,
     flags: Vec<&'static str>,
     values: Vec<(&'static str, OsString)>,
+    /// What the command hands on, once that is taken; why it could not be is told when it is wanted.
+    passed: Option<Box<Result<Passed, Failure>>>,
 }
 
 /// A command line.
@@ -113,6 +116,16 @@ impl Given {
             Standing::Refused(why) if asked => Err(Failure::new(format!("cannot honour --{name}: {why}"))),
             _ => Ok(()),
         }
+    }
+
+    /// Takes the descriptors that the command hands on.
+    pub(crate) fn hold(&mut self, command: &Command) {
+        let passes = command.every_option().any(|option| option.name == "preserve-fds");
+        self.passed = passes.then(|| Box::new(Passed::hold(self)));
+    }
+
+    pub(crate) fn passed(&mut self) -> Result<Passed, Failure> {
+        self.passed.take().map_or_else(|| Ok(Passed::default()), |passed| *passed)
     }
 
     fn counted(&self, command: &Command) -> Result<(), Failure> {

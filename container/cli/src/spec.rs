@@ -35,6 +35,8 @@ fn configuration(rootless: bool) -> Result<Config, keelbox::crates::runtime_spec
     let mut config = if rootless { Config::rootless(user, group) } else { Config::new() };
     config.insert("/process/args", r#"["sh"]"#)?;
     config.insert("/process/terminal", "true")?;
+    config.insert("/process/env/-", r#""TERM=xterm""#)?;
+    config.insert("/root/readonly", "true")?;
     config.insert("/hostname", r#""keelbox""#)?;
     for set in ["bounding", "effective", "permitted"] {
         config.insert(&format!("/process/capabilities/{set}"), CAPABILITIES)?;

@@ -38,6 +38,7 @@ pub(crate) const GLOBAL: &[Opt] = &[
 /// What makes a container.
 const NEW: &[Opt] = &[
     Opt::value("bundle", "DIRECTORY", "the bundle; default: the current directory").letter('b'),
+    Opt::value("config", "FILE", "the configuration, by a path from the bundle; default: config.json").letter('f'),
     Opt::value("pid-file", "FILE", "gets the process id of the container"),
     Opt::value("console-socket", "SOCKET", "gets the host's side of the container's terminal"),
     Opt::value("pidfd-socket", "SOCKET", "gets a descriptor of the container's process"),

@@ -37,7 +37,7 @@ fn command_lines() -> testkit::Result {
         (&["list", "--quiet=yes"], "--quiet has no value but true or false"),
         (&["delete", "--quiet", "a"], "there is no option \"--quiet\" here"),
         (&["kill", "a", "FROB"], "there is no signal \"FROB\""),
-        (&["kill", "a", "0"], "there is no signal \"0\""),
+        (&["kill", "a", "-1"], "there is no option \"-1\" here"),
         (&["kill", "a", "65"], "there is no signal \"65\""),
         (&["plan"], "plan needs a bundle"),
         (&["state", "a"], "cannot open container a: the container does not exist in "),

@@ -41,7 +41,7 @@ fn the_life_of_a_container() -> testkit::Result {
     );
     assert_eq!(fs::read(&log)?, b"", "nothing has run");
     bench.keelbox(&create)?.failed_with("cannot create container cli-life: there is one of this name");
-    bench.keelbox(&["exec", "cli-life", "true"])?.ended_with(255, "it is created, not running");
+    assert_eq!(bench.done(&["exec", "cli-life", "hostname"])?, "inner\n", "also before its program runs");
     bench.keelbox(&["delete", "cli-life"])?.failed_with("it is created");
 
     bench.done(&["start", "cli-life"])?;
@@ -50,13 +50,16 @@ fn the_life_of_a_container() -> testkit::Result {
     bench.keelbox(&["delete", "cli-life"])?.failed_with("it is running");
     assert_eq!(bench.done(&["exec", "cli-life", "hostname"])?, "inner\n");
 
+    bench.done(&["kill", "cli-life", "0"])?;
     bench.done(&["kill", "cli-life"])?;
     bench.until("stopped")?;
+    bench.keelbox(&["kill", "cli-life", "0"])?.failed_with("container not running: it is stopped");
+    bench.done(&["kill", "--all", "cli-life", "0"])?;
     assert_eq!(fs::read_to_string(&log)?, "up\nterm\n");
     bench
         .keelbox(&["kill", "cli-life", "KILL"])?
         .failed_with("container not running: cannot send SIGKILL to container cli-life");
-    bench.keelbox(&["exec", "cli-life", "true"])?.ended_with(255, "it is stopped, not running");
+    bench.keelbox(&["exec", "cli-life", "true"])?.ended_with(255, "it is stopped, not created or running");
     bench.done(&["delete", "cli-life"])?;
     bench.keelbox(&["state", "cli-life"])?.failed_with("cannot open container cli-life: the container does not exist");
     bench.keelbox(&["delete", "cli-life"])?.failed_with("cannot open container cli-life: the container does not exist");

@@ -119,6 +119,13 @@ impl Container {
         self
     }
 
+    /// Sets `HOME`, unless it is set, to what the `/etc/passwd` of the root directory says of the program's user, or to `/`, as other
+    /// runtimes do with every bundle. Default: only a user who is given by name, or an image's, has one.
+    pub fn home_from_passwd(mut self) -> Self {
+        self.spec.finds_home = true;
+        self
+    }
+
     /// Leaves the programs in the caller's session keyring, where they find its keys. Default: each has a new one of its own.
     ///
     /// A keyring counts as one key of the user; beyond `kernel.keys.maxkeys` of them, containers cannot be started.

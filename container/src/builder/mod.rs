@@ -94,6 +94,7 @@ impl Container {
             masked: Vec::new(),
             top: (0o755, 0, 0),
             cgroups: Vec::new(),
+            finds_home: false,
             callers_keyring: false,
             refused: None,
         };
@@ -123,7 +124,16 @@ impl Container {
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) without such a bundle, [`ErrorKind::Invalid`](crate::ErrorKind::Invalid)
     /// with the JSON pointer and the rule for a wrong one.
     pub fn from_bundle(bundle: impl Into<PathBuf>) -> Result<Self> {
-        crate::bundle::read(&bundle.into())
+        crate::bundle::read(&bundle.into(), None)
+    }
+
+    /// As [`from_bundle`](Self::from_bundle), with the configuration of another file, which a relative path names from the bundle.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`from_bundle`](Self::from_bundle), of the other file.
+    pub fn from_bundle_file(bundle: impl Into<PathBuf>, file: impl AsRef<std::path::Path>) -> Result<Self> {
+        crate::bundle::read(&bundle.into(), Some(file.as_ref()))
     }
 
     pub(crate) fn exact(root: RootSource, oci: oci::Spec) -> Self {

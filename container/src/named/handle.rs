@@ -285,10 +285,10 @@ impl Handle {
 
     /// A further program in the container, with the container's own settings until told otherwise.
     ///
-    /// It belongs to this program, and ends with it. Whether the container runs is found out when it is to start:
+    /// It belongs to this program, and ends with it. The container is created or runs, which is found out when it is to start:
     /// [`ErrorKind::State`] if not.
     pub fn exec(&self, args: impl IntoIterator<Item = impl Into<String>>) -> Exec<'_> {
-        Exec::new(self.site(Status::Running), args)
+        Exec::new(self.site(), args)
     }
 
     /// As [`exec`](Self::exec), for a program as the OCI runtime specification describes one (`process`), for instance from a file
@@ -296,7 +296,7 @@ impl Handle {
     ///
     /// Capabilities, limits, labels, priorities, `noNewPrivileges` and `oomScoreAdj` that it leaves open are those of the container.
     pub fn exec_process(&self, process: oci::Process) -> Exec<'_> {
-        Exec::oci(self.site(Status::Running), process)
+        Exec::oci(self.site(), process)
     }
 
     /// Stops every process of the container until [`resume`](Self::resume) (the cgroup freezer).
@@ -401,13 +401,12 @@ impl Handle {
     }
 
     /// What a further program needs to know.
-    pub(crate) fn site(&self, when: Status) -> Result<Site<'_>> {
+    pub(crate) fn site(&self) -> Result<Site<'_>> {
         let attempt = format!("cannot execute in container {}", self.id());
         let (record, status) = self.look(&attempt)?;
-        let refused = || Error::new(ErrorKind::State, format!("{attempt}: it is {status}, not {when}"));
+        let refused = || Error::new(ErrorKind::State, format!("{attempt}: it is {status}, not created or running"));
         // Whether a pause is in the way is for the further program to say.
-        let right = status == when || (status, when) == (Status::Paused, Status::Running);
-        let process = self.process.get().filter(|_| right).ok_or_else(refused)?;
+        let process = self.process.get().filter(|_| LIVING.contains(&status)).ok_or_else(refused)?;
         let config = self.config()?.into_spec();
         let inside = Inside {
             kinds: NamespaceSet::from_flags(record.kinds),

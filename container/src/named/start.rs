@@ -61,9 +61,9 @@ fn mark(handle: &Handle, record: &mut Record) -> Result<()> {
 
 /// The hooks that run in the container, as its user, before its program.
 fn in_container(handle: &Handle, scene: &Scene, pid: u32) -> Result<()> {
-    let site = handle.site(Status::Created)?;
+    let site = handle.site()?;
     let user = site.inside.process.clone();
-    let enter = |arguments| Exec::new(handle.site(Status::Created), arguments);
+    let enter = |arguments| Exec::new(handle.site(), arguments);
     scene.inside(HookPoint::StartContainer, (Status::Created, pid), &user, enter)
 }
 

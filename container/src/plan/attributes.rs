@@ -7,6 +7,9 @@ use oci_spec::runtime as oci;
 
 use crate::error::{Error, ErrorKind, Result};
 
+/// By this annotation engines ask for the caller's groups; the specification has no word for it.
+const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+
 /// What all programs of a container have in common, beside its namespaces, root and filter.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Common {
@@ -16,6 +19,8 @@ pub(crate) struct Common {
     pub(crate) callers_keyring: bool,
     /// Whether there are more groups than the one that an ordinary user has, in a user namespace.
     pub(crate) maps_groups: bool,
+    /// Whether they stay in the caller's further groups: engines ask so for files that an ordinary user reaches by a group.
+    pub(crate) callers_groups: bool,
 }
 
 impl Common {
@@ -25,6 +30,10 @@ impl Common {
             memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
             personality: linux.and_then(|linux| linux.personality().clone()),
             callers_keyring,
+            callers_groups: spec
+                .annotations()
+                .as_ref()
+                .is_some_and(|all| all.get(KEEP_GROUPS).is_some_and(|value| value == "1")),
             maps_groups: linux.is_some_and(|linux| {
                 linux.gid_mappings().iter().flatten().map(|map| u64::from(map.size())).sum::<u64>() > 1
             }),

@@ -85,7 +85,8 @@ pub(crate) fn last_steps(program: &Program<'_>, host: &Host) -> Result<Vec<Owned
         steps.extend(labels.clone());
         steps.extend(filter.clone());
     }
-    steps.extend(identity(process, host.may_set_groups || program.common.maps_groups));
+    let sets_groups = (host.may_set_groups || program.common.maps_groups) && !program.common.callers_groups;
+    steps.extend(identity(process, sets_groups));
     let Sets { effective, permitted, inheritable, ambient, .. } = sets;
     steps.push(Step::Capabilities { effective, permitted, inheritable, ambient });
     if no_new_privileges {

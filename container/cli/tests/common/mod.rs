@@ -2,11 +2,15 @@
 #![allow(dead_code, reason = "every test program uses a part")]
 
 use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use keelbox::Runtime;
+use keelbox::crates::launch::sys::rights;
 use keelbox_testkit as testkit;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -160,4 +164,18 @@ pub fn wait_for(mut so: impl FnMut() -> testkit::Result<bool>) -> testkit::Resul
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(())
+}
+
+/// What comes out of the terminal that is handed over next, up to these words.
+pub fn shown(socket: &UnixListener, last: &str) -> testkit::Result<String> {
+    let (stream, _) = socket.accept()?;
+    let mut bytes = [0; 4096];
+    let (_, received) = rights::receive(stream.as_fd(), &mut bytes)?;
+    let mut master = File::from(received.into_iter().next().ok_or("no terminal came")?);
+    let mut text = String::new();
+    while !text.contains(last) {
+        let length = master.read(&mut bytes).map_err(|error| format!("{error} after {text:?}"))?;
+        text += &String::from_utf8_lossy(bytes.get(..length).unwrap_or_default());
+    }
+    Ok(text)
 }

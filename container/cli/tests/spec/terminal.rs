@@ -1,29 +1,11 @@
 //! Terminals: handed over by a socket, of the size that was asked for.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 
-use keelbox::crates::launch::sys::rights;
 use keelbox_testkit::{self as testkit, require};
 use serde_json::json;
 
-use crate::common::Bench;
-
-/// What comes out of the terminal that is handed over next, up to these words.
-fn shown(socket: &UnixListener, last: &str) -> testkit::Result<String> {
-    let (stream, _) = socket.accept()?;
-    let mut bytes = [0; 4096];
-    let (_, received) = rights::receive(stream.as_fd(), &mut bytes)?;
-    let mut master = File::from(received.into_iter().next().ok_or("no terminal came")?);
-    let mut text = String::new();
-    while !text.contains(last) {
-        let length = master.read(&mut bytes).map_err(|error| format!("{error} after {text:?}"))?;
-        text += &String::from_utf8_lossy(bytes.get(..length).unwrap_or_default());
-    }
-    Ok(text)
-}
+use crate::common::{Bench, shown};
 
 #[test]
 fn rs_023_a_terminal_is_all_three_streams_and_has_its_size() -> testkit::Result {
