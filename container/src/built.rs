@@ -72,6 +72,7 @@ impl Built {
             crate::user::go_home(&directory, spec.process());
         }
         defaults::complete(&mut spec, &host)?;
+        crate::network::complete(&mut spec)?;
         check::complete(&spec, &host)?;
         show_cgroups(&mut spec)?;
         find_files(&mut spec);
@@ -205,6 +206,9 @@ impl Built {
         }
         if !spec.keep_changes {
             process.life.layer = kept.take();
+        }
+        if let Some(ready) = &spec.ready {
+            ready.wait(&mut process)?;
         }
         Ok((process, kept))
     }

@@ -36,7 +36,7 @@ pub(crate) fn complete(spec: &Spec, host: &Host) -> Result<()> {
             return Err(Error::new(ErrorKind::Unsupported, why).with_hint("map further groups with gidMappings"));
         }
     }
-    if !crate::net::devices(&spec.oci).is_empty() && !spec.has(Kind::Net) {
+    if !crate::network::devices(&spec.oci).is_empty() && !spec.has(Kind::Net) {
         return Err(invalid("cannot move network devices into the container: it has the network of the host"));
     }
     console(spec.console_socket.as_deref(), spec.terminal)?;

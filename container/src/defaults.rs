@@ -10,9 +10,10 @@ use oci_spec::runtime as oci;
 use crate::capabilities::{ALL, mask, set};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Host;
+use crate::network::Network;
 use crate::plan::oci_kind;
 use crate::profile::{ORDINARY_CAPABILITIES, Profile};
-use crate::spec::{Network, Spec, UserChoice};
+use crate::spec::{Spec, UserChoice};
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -106,7 +107,7 @@ fn harden(spec: &mut Spec) {
 
 fn namespaces(spec: &mut Spec, host: &Host) -> Result<()> {
     let mut wanted = vec![Kind::Mount, Kind::Pid, Kind::Ipc, Kind::Uts, Kind::Cgroup];
-    if spec.network == Network::None {
+    if spec.network.is_own() {
         wanted.push(Kind::Net);
     }
     if !host.privileged {

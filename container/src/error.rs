@@ -30,6 +30,12 @@ pub enum ErrorKind {
     State,
     /// There is a container of this name already.
     Exists,
+    /// An address, a port or the name of a network belongs to somebody else.
+    Taken,
+    /// No address is left.
+    Exhausted,
+    /// The container ended, or took too long, before it was ready.
+    NotReady,
     /// A hook failed.
     Hook,
     /// A program that had to succeed for something else did not: a step of a build.

@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 use std::io::{PipeReader, PipeWriter};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keelbox_cgroups::{Limits, Stats, Watch};
 use keelbox_launch::sys::{self, Exit};
+use keelbox_network::{Attachment, Publish};
 use oci_spec::runtime as oci;
 
 use crate::changes::Kept;
@@ -46,6 +48,8 @@ pub(crate) struct Life {
     pub(crate) group: Option<ControlGroup>,
     /// A writable layer that goes with the container.
     pub(crate) layer: Option<Kept>,
+    /// What connects it to its network.
+    pub(crate) attachment: Option<Attachment>,
     pub(crate) terminal: Option<Tty>,
     pub(crate) inside: Inside,
     pub(crate) feeder: Option<Feeder>,
@@ -238,6 +242,27 @@ impl Process {
         rules.map_or(Ok(()), |rules| group.devices(&rules).map_err(cannot))
     }
 
+    /// The container's addresses in its network, those of IPv4 first; none without a network, or when it has ended.
+    ///
+    /// ```no_run
+    /// # let image = keelbox::Image::open("oci:./debian:12")?;
+    /// # use keelbox::{Container, Network};
+    /// let net = Network::bridge("shop").create()?;
+    /// let web = Container::from_image(&image).network(&net).publish("80").spawn()?;
+    /// println!("{:?}, by port {}", web.addresses(), web.published()[0].1.port());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn addresses(&self) -> &[IpAddr] {
+        self.life.attachment.as_ref().map_or(&[], Attachment::addresses)
+    }
+
+    /// The published ports, each with the address and port of this machine that it got.
+    #[must_use]
+    pub fn published(&self) -> &[(Publish, SocketAddr)] {
+        self.life.attachment.as_ref().map_or(&[], Attachment::published)
+    }
+
     /// The processes of the container, by their numbers as this program sees them, sorted.
     ///
     /// # Errors
@@ -329,6 +354,7 @@ impl Life {
         self.status = Some(status);
         self.feeder = None;
         self.supervisor = None;
+        self.attachment = None;
         let ended = self.group.take().map_or(Ok(()), ControlGroup::end);
         self.layer = None;
         ended?;

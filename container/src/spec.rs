@@ -10,12 +10,15 @@ use keelbox_cgroups::Limits;
 use keelbox_cgroups::devices::Rules;
 use keelbox_image_spec::{Image, Unpacked};
 use keelbox_namespaces::Kind;
+use keelbox_network::Publish;
 use oci_spec::runtime as oci;
 
+use crate::network::Network;
 use crate::notify::Supervision;
 use crate::placement::Placement;
 use crate::plan::namespace_kind;
 use crate::profile::Profile;
+use crate::ready::Ready;
 use crate::stdio::Stdio;
 use crate::terminal::Terminal;
 
@@ -46,19 +49,6 @@ pub(crate) enum UserChoice {
     Given,
     /// `name`, `uid`, `name:group`, `uid:gid`.
     Named(String),
-}
-
-/// What the network of a container is.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Network {
-    /// A network namespace of its own with nothing but a loopback interface.
-    #[default]
-    None,
-    /// The host's.
-    Host,
-    /// The network namespace behind this path.
-    Join(PathBuf),
 }
 
 /// What a container is to be.
@@ -92,6 +82,10 @@ pub(crate) struct Spec {
     pub(crate) grouped: bool,
     pub(crate) profile: Profile,
     pub(crate) network: Network,
+    /// The name by which others in the same network find the container.
+    pub(crate) name: Option<String>,
+    pub(crate) published: Vec<Publish>,
+    pub(crate) ready: Option<Ready>,
     pub(crate) files: Vec<Injected>,
     pub(crate) stdio: [Option<Stdio>; 3],
     pub(crate) terminal: Option<Terminal>,

@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::exec::Inside;
 use crate::feeder::Feeder;
 use crate::handover;
+use crate::network::Wired;
 use crate::plan::Plan;
 use crate::process::{Life, Process};
 use crate::stdio::{Descriptor, Stdio};
@@ -104,6 +105,7 @@ pub(crate) fn finish(
         time_limit: start.time_limit,
         group: start.group,
         layer: None,
+        attachment: None,
         terminal: received.terminal,
         inside: start.inside,
         feeder: None,
@@ -127,8 +129,6 @@ pub(crate) fn finish(
         }
         (_, pipe) => pipe,
     };
-    if let Some(moved) = received.moved {
-        moved.keep();
-    }
+    life.attachment = received.wired.and_then(Wired::keep);
     Ok(Process { stdin, stdout: streams.stdout, stderr: streams.stderr, life })
 }

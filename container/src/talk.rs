@@ -12,7 +12,7 @@ use keelbox_namespaces::{Attempt, Refusal};
 use crate::control_group::ControlGroup;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handover::{self, Agent};
-use crate::net::Moved;
+use crate::network::Wired;
 use crate::notify::{Supervision, Supervisor};
 use crate::plan::Plan;
 use crate::stdio::Descriptor;
@@ -24,8 +24,8 @@ pub(crate) struct Received {
     pub(crate) terminal: Option<Tty>,
     pub(crate) forked: Option<(OwnedFd, u32)>,
     pub(crate) supervisor: Option<Supervisor>,
-    /// Network devices, which go back unless they are kept.
-    pub(crate) moved: Option<Moved>,
+    /// What connects the container.
+    pub(crate) wired: Option<Wired>,
     /// A listener that could not be handed over: closed when the program has ended, lest it be told `ENOSYS` meanwhile.
     left: Option<OwnedFd>,
 }
@@ -189,7 +189,7 @@ impl Talk<'_> {
                     }
                     if what == Wait::Devices {
                         let (_, pid) = received.current(started);
-                        received.moved = Some(Moved::into(pid, &self.plan.devices)?);
+                        received.wired = Some(self.plan.wiring.connect(pid)?);
                     }
                     let (pidfd, pid) = received.current(started);
                     witness.waiting(what, pidfd, pid)?;

@@ -71,6 +71,7 @@ const NOTHING: Held = Held { dev: Slot::NONE, mask_file: Slot::NONE, mask_direct
 impl Template {
     pub(crate) fn new(mut built: Built) -> Result<Self> {
         built.nameless()?;
+        crate::network::refuse_template(&built.spec)?;
         built.spec.shared_dev = true;
         let (trees, held) = prepare(&built)?.unwrap_or((Vec::new(), NOTHING));
         let core = Arc::new(Core { built, trees, held, plans: Mutex::default() });
@@ -103,7 +104,7 @@ impl Inner {
     fn waiting(&self) -> Option<Waiting> {
         let spec = &self.core.built.spec;
         if self.core.built.by_itself()
-            || !crate::net::devices(&spec.oci).is_empty()
+            || !crate::network::devices(&spec.oci).is_empty()
             || spec.terminal.is_some()
             || spec.detached
         {

@@ -22,7 +22,7 @@ use keelbox_image_spec::{Compression, Image, Store};
 use self::instruction::{Base, Command, Copy, Instruction, Line, Stage};
 use crate::builder::IntoArguments;
 use crate::error::{Error, ErrorKind, Result};
-use crate::spec::Network;
+use crate::network::Network;
 use crate::stdio::Stdio;
 
 type Watch = Arc<dyn Fn(&BuildStep) + Send + Sync>;

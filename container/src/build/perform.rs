@@ -12,8 +12,8 @@ use super::instruction::{Base, Command, Instruction, Line, Stage};
 use super::{Build, BuildStep, words};
 use crate::builder::Container;
 use crate::error::{Error, ErrorKind, Result};
+use crate::network::Network;
 use crate::output::Output;
-use crate::spec::Network;
 use crate::stdio::Stdio;
 
 /// The most of a failed program's words that goes into the error, in bytes.

@@ -7,9 +7,10 @@ use oci_spec::runtime as oci;
 
 use super::Container;
 use crate::capabilities::named;
+use crate::network::Network;
 use crate::notify::{Answer, Call, Supervision};
 use crate::profile::Profile;
-use crate::spec::Network;
+use crate::ready::Ready;
 
 impl Container {
     /// How much the container is trusted. Default: [`Profile::Ordinary`]. Settings of your own win over the profile's, whichever
@@ -20,8 +21,47 @@ impl Container {
     }
 
     /// What network the container has. Default: [`Network::None`], nothing but a loopback interface.
-    pub fn network(mut self, network: Network) -> Self {
-        self.spec.network = network;
+    ///
+    /// A container in a bridge's network ends with this program. Its `/etc/resolv.conf` and `/etc/hosts` are the network's, unless there
+    /// are files or mounts of the caller's at these paths.
+    ///
+    /// ```no_run
+    /// # let image = keelbox::Image::open("oci:./debian:12")?;
+    /// use keelbox::{Container, Network};
+    /// let net = Network::bridge("shop").create()?;
+    /// let slow = net.endpoint().address([10, 83, 0, 9]).rate(1_000_000);
+    /// let web = Container::from_image(&image).network(slow).spawn()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn network(mut self, network: impl Into<Network>) -> Self {
+        self.spec.network = network.into();
+        self
+    }
+
+    /// The name by which others in the same network find the container: letters, digits, `-` and `_`. It is the host name too, unless
+    /// there is [another](Self::hostname). Default: none. Several containers may share one; who asks gets all their addresses.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.spec.name = Some(name.into());
+        self
+    }
+
+    /// Leads a port of this machine to one inside: `127.0.0.1:8080:80`, `8080:80`, `80`, with `/udp` behind it for UDP; see
+    /// [`Publish`](crate::Publish). Without an address it is `127.0.0.1`. Default: none.
+    ///
+    /// From loopback addresses a thread of this program carries the bytes: the program inside sees the connections come from this
+    /// machine. From others the kernel's packet filter leads them, and the program inside sees who it is.
+    pub fn publish(mut self, port: &str) -> Self {
+        match port.parse() {
+            Ok(port) => self.spec.published.push(port),
+            Err(error) => self.spec.refuse(format!("{error}")),
+        }
+        self
+    }
+
+    /// Waits, when it is spawned, until the container is ready: `tcp(3306)`. One that ends before, or takes too long, is an error
+    /// ([`ErrorKind::NotReady`](crate::ErrorKind::NotReady)) and is gone. Default: not.
+    pub fn ready_when(mut self, ready: Ready) -> Self {
+        self.spec.ready = Some(ready);
         self
     }
 

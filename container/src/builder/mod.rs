@@ -19,10 +19,11 @@ use oci_spec::runtime as oci;
 use crate::built::Built;
 use crate::error::Result;
 use crate::exit::ExitStatus;
+use crate::network::Network;
 use crate::output::Output;
 use crate::process::Process;
 use crate::profile::Profile;
-use crate::spec::{Network, RootSource, Spec, UserChoice};
+use crate::spec::{RootSource, Spec, UserChoice};
 use crate::stdio::Stdio;
 
 pub(crate) use attributes::Settings;
@@ -70,6 +71,9 @@ impl Container {
             grouped: false,
             profile,
             network: Network::default(),
+            name: None,
+            published: Vec::new(),
+            ready: None,
             files: Vec::new(),
             stdio: [None, None, None],
             terminal: None,

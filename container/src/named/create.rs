@@ -31,6 +31,7 @@ use crate::exec::{Exec, Held, Inside, Site};
 use crate::handover;
 use crate::hooks::{self, HookPoint};
 use crate::host::{hierarchy, shown_cgroups};
+use crate::network::{self, Wired};
 use crate::plan::{Filter, Plan, run_with};
 use crate::rdt;
 use crate::spec::RootSource;
@@ -70,8 +71,9 @@ fn streams(built: &Built, id: &ContainerId) -> Result<[Stdio; 3]> {
             "nobody is there to decide about its system calls",
         ),
     ];
-    match needs.into_iter().find(|(needed, _)| *needed) {
-        Some((_, why)) => {
+    let needs = needs.into_iter().find(|(needed, _)| *needed).map(|(_, why)| why);
+    match needs.or_else(|| network::needs_holder(spec)) {
+        Some(why) => {
             let why = format!("cannot create container {id}, which outlives this program: {why}");
             Err(Error::new(ErrorKind::Unsupported, why))
         }
@@ -200,9 +202,7 @@ impl Making<'_> {
             remove::end(&process);
             return Err(error);
         }
-        if let Some(moved) = received.moved {
-            moved.keep();
-        }
+        let _none_without_a_holder = received.wired.and_then(Wired::keep);
         Ok((process, received.terminal))
     }
 

@@ -13,7 +13,7 @@ use keelbox_launch::{Failure, OwnedStep, Slot, Step};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id_mapped::{self, IdMapped};
-use crate::net::Device;
+use crate::network::Wiring;
 
 pub(crate) use attributes::{Common, affinity, attributes};
 pub(crate) use namespaces::{ids, kind as namespace_kind, mapped, namespaces, oci_kind, refused as namespaces_refused};
@@ -37,8 +37,8 @@ pub struct Plan {
     pub(crate) limits: Limits,
     pub(crate) grouped: bool,
     pub(crate) steps: Vec<OwnedStep>,
-    /// Network devices that move in.
-    pub(crate) devices: Vec<Device>,
+    /// How it is connected.
+    pub(crate) wiring: Wiring,
     /// The first descriptor number that the program does not see.
     pub(crate) reserve: u32,
 }
@@ -52,7 +52,7 @@ impl Plan {
             limits: Limits::new(),
             grouped: false,
             steps,
-            devices: Vec::new(),
+            wiring: Wiring::default(),
             reserve: 3,
         }
     }
@@ -86,9 +86,7 @@ impl Plan {
         if !self.limits.is_empty() || self.grouped {
             text.push_str("in a control group of its own\n");
         }
-        for Device { name, inside } in &self.devices {
-            text.push_str(&format!("with the network device {name} of the host as {inside}\n"));
-        }
+        text.push_str(&self.wiring.describe());
         text
     }
 

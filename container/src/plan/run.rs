@@ -18,6 +18,7 @@ use crate::hooks;
 use crate::id_mapped::IdMapped;
 use crate::labels::Labels;
 use crate::mount_label;
+use crate::network::Wiring;
 use crate::spec::{self, Spec};
 use crate::stdio::Stdio;
 
@@ -98,8 +99,8 @@ pub(crate) fn run_with(
     let mut steps = first_steps(process);
     steps.extend(labels.map(|(_, proc)| Labels::open(proc)));
     steps.extend(namespaces.steps().iter().cloned());
-    let devices = crate::net::devices(&spec.oci);
-    if !devices.is_empty() {
+    let wiring = Wiring::of(spec);
+    if !wiring.is_empty() {
         // Kernel parameters may be theirs.
         steps.push(Step::Wait { what: Wait::Devices, listener: Slot::NONE });
     }
@@ -114,7 +115,7 @@ pub(crate) fn run_with(
     steps.extend(root.finish);
     steps.extend(last_steps(&program, host)?);
     let (limits, grouped, reserve) = (spec.limits.clone(), spec.grouped, streams.reserve());
-    Ok(Plan { namespaces, id_mapped, limits, grouped, steps, devices, reserve })
+    Ok(Plan { namespaces, id_mapped, limits, grouped, steps, wiring, reserve })
 }
 
 pub(crate) fn refused(error: keelbox_mounts::Error) -> Error {

@@ -4,49 +4,37 @@
 //! Afterwards they are the container's: what becomes of them with it is the kernel's business (network_namespaces(7)). Leaves out routes,
 //! which the kernel forgets with the move. Oldest kernel: 5.10.
 
-mod netlink;
-
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use netlink::{Address, Socket};
 use nix::errno::Errno;
-use oci_spec::runtime as oci;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::netlink::namespace_of;
+use crate::netlink::route::{Held, Route};
 
-/// A device that is to move: its name on the host, and inside, where the kernel finds a number for `%d`.
+/// A device that is to move.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) struct Device {
-    pub(crate) name: String,
-    pub(crate) inside: String,
-}
-
-/// The devices of a specification, in an order that is always the same.
-pub(crate) fn devices(spec: &oci::Spec) -> Vec<Device> {
-    let named = spec.linux().as_ref().and_then(|linux| linux.net_devices().as_ref());
-    let device = |(name, device): (&String, &oci::LinuxNetDevice)| {
-        let inside = device.name().clone().filter(|inside| !inside.is_empty());
-        Device { name: name.clone(), inside: inside.unwrap_or_else(|| name.clone()) }
-    };
-    let mut devices: Vec<Device> = named.into_iter().flatten().map(device).collect();
-    devices.sort();
-    devices
+pub struct Device {
+    /// Its name on the host.
+    pub name: String,
+    /// Its name inside, where the kernel finds a number for `%d`.
+    pub inside: String,
 }
 
 /// Two network namespaces, and the devices that were moved from one to the other: they go back unless they are [kept](Self::keep).
 #[derive(Debug, Default)]
-pub(crate) struct Moved {
+pub struct Moved {
     ends: Option<Ends>,
     devices: Vec<Stay>,
 }
 
 #[derive(Debug)]
 struct Ends {
-    home: (File, Socket),
-    away: (File, Socket),
+    home: (File, Route),
+    away: (File, Route),
 }
 
 /// A device in the container, and what it was before.
@@ -54,14 +42,19 @@ struct Ends {
 struct Stay {
     name: String,
     was_up: bool,
-    addresses: Vec<Address>,
+    addresses: Vec<Held>,
     /// Its number there.
     index: u32,
 }
 
 impl Moved {
-    /// Moves devices from the calling thread's network namespace into that of the process `pid`.
-    pub(crate) fn into(pid: u32, devices: &[Device]) -> Result<Self> {
+    /// Moves devices from the calling thread's network namespace into that of the process `pid`. Needs `CAP_NET_ADMIN` in both.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] without such a device, [`ErrorKind::Taken`] if there is one of its new name already,
+    /// [`ErrorKind::Invalid`] if the process has the caller's network, the kernel's answer. Nothing has moved then.
+    pub fn into(pid: u32, devices: &[Device]) -> Result<Self> {
         let mut moved = Self { ends: Some(Ends::of(pid)?), devices: Vec::new() };
         for device in devices {
             moved.one(device)?;
@@ -70,7 +63,7 @@ impl Moved {
     }
 
     /// They stay where they are.
-    pub(crate) fn keep(mut self) {
+    pub fn keep(mut self) {
         self.devices.clear();
     }
 
@@ -84,9 +77,9 @@ impl Moved {
             link.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{attempt}: there is none of this name")))?;
         if !device.inside.contains("%d") && away.1.link(&device.inside).map_err(cannot)?.is_some() {
             let why = format!("{attempt}: it has a network device {} already", device.inside);
-            return Err(Error::new(ErrorKind::Exists, why));
+            return Err(Error::new(ErrorKind::Taken, why));
         }
-        let addresses = home.1.addresses(link.index).map_err(cannot)?;
+        let addresses = home.1.held(link.index).map_err(cannot)?;
         let passing = passing_name();
         home.1.switch(link.index, false).map_err(cannot)?;
         if let Err(errno) = home.1.give(link.index, away.0.as_fd(), &passing) {
@@ -104,15 +97,14 @@ impl Moved {
 impl Ends {
     fn of(pid: u32) -> Result<Self> {
         let attempt = "cannot move network devices into the container";
-        let (home, away) = ("/proc/thread-self/ns/net".to_owned(), format!("/proc/{pid}/ns/net"));
-        let open = |path: &str| File::open(path).map_err(|error| Error::os(attempt, error));
-        let (home, away) = (open(&home)?, open(&away)?);
+        let home = File::open("/proc/thread-self/ns/net").map_err(|error| Error::os(attempt, error))?;
+        let away = namespace_of(pid).map_err(|error| Error::os(attempt, error))?;
         let number = |file: &File| file.metadata().map(|metadata| metadata.ino()).ok();
         if number(&home) == number(&away) {
             return Err(Error::new(ErrorKind::Invalid, format!("{attempt}: it has the network of the host")));
         }
-        let outside = Socket::here().map_err(|errno| Error::os(attempt, errno))?;
-        let inside = Socket::inside(away.as_fd()).map_err(|errno| Error::os(attempt, errno))?;
+        let outside = Route::here().map_err(|errno| Error::os(attempt, errno))?;
+        let inside = Route::inside(away.as_fd()).map_err(|errno| Error::os(attempt, errno))?;
         Ok(Self { home: (home, outside), away: (away, inside) })
     }
 }
@@ -134,8 +126,8 @@ impl Drop for Moved {
 }
 
 /// Gives a device the addresses that it had, and starts it.
-fn settle(socket: &mut Socket, index: u32, addresses: &[Address], up: bool) -> Result<(), Errno> {
-    addresses.iter().try_for_each(|address| socket.add(index, address))?;
+fn settle(socket: &mut Route, index: u32, addresses: &[Held], up: bool) -> Result<(), Errno> {
+    addresses.iter().try_for_each(|address| socket.hold(index, address))?;
     if up { socket.switch(index, true) } else { Ok(()) }
 }
 
