@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use keelbox::{Built, Container, Handle};
+use keelbox::{Built, Container, Handle, Restore};
 
 use crate::context::{Context, Manager};
 use crate::failure::Failure;
@@ -80,6 +80,19 @@ pub(crate) fn made(context: &Context<'_>, new: &New, owner: Owner) -> Result<Han
     }
     context.log.debug(|| format!("creating container {} of bundle {}", new.id, new.bundle.display()));
     let handle = context.runtime.create(&built, &new.id)?;
+    if let Err(failure) = told(new, &handle) {
+        let _deleted = handle.delete_force();
+        return Err(failure);
+    }
+    Ok(handle)
+}
+
+/// A container read from disk, which runs. None is left if its process id cannot be told.
+pub(crate) fn restored(context: &Context<'_>, new: &New, how: &Restore) -> Result<Handle, Failure> {
+    if context.manager == Manager::Disabled {
+        return Err(Failure::new("cannot honour --cgroup-manager=disabled: it is not supported yet"));
+    }
+    let handle = context.runtime.restore(&built(context, new)?, &new.id, how)?;
     if let Err(failure) = told(new, &handle) {
         let _deleted = handle.delete_force();
         return Err(failure);

@@ -20,9 +20,24 @@ pub(crate) fn run(context: &Context<'_>, given: Given) -> Outcome {
     if detach {
         return detached(context, &new);
     }
+    attended(context, keep, || new::made(context, &new, Owner::Caller), Handle::start)
+}
+
+/// A container that is read from disk, and so runs already.
+pub(crate) fn anew(context: &Context<'_>, detach: bool, make: impl FnOnce() -> Result<Handle, Failure>) -> Outcome {
+    if detach { make().map(|_handle| 0) } else { attended(context, false, make, |_| Ok(())) }
+}
+
+/// Waits for the end of a container, and deletes it unless it is to be kept.
+fn attended(
+    context: &Context<'_>,
+    keep: bool,
+    make: impl FnOnce() -> Result<Handle, Failure>,
+    start: impl FnOnce(&Handle) -> keelbox::Result<()>,
+) -> Outcome {
     let signals = Forwarded::hold()?;
-    let handle = new::made(context, &new, Owner::Caller)?;
-    let end = lived(context, &handle, signals);
+    let handle = make()?;
+    let end = lived_from(context, &handle, signals, start);
     if keep && end.is_ok() {
         return end;
     }
@@ -44,9 +59,19 @@ fn detached(context: &Context<'_>, new: &New) -> Outcome {
 }
 
 pub(crate) fn lived(context: &Context<'_>, handle: &Handle, signals: Forwarded) -> Outcome {
+    lived_from(context, handle, signals, Handle::start)
+}
+
+/// As [`lived`], for one that begins otherwise.
+fn lived_from(
+    context: &Context<'_>,
+    handle: &Handle,
+    signals: Forwarded,
+    start: impl FnOnce(&Handle) -> keelbox::Result<()>,
+) -> Outcome {
     let terminal = handle.terminal();
     let relay = terminal.as_ref().map(Relay::begin).transpose()?;
-    handle.start()?;
+    start(handle)?;
     let target = context.runtime.open(handle.id())?;
     signals.pass_on(move |signal| match &terminal {
         Some(tty) if signal == Signal::WINCH => relay::resize(tty),

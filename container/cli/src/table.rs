@@ -74,6 +74,45 @@ const EXEC: &[Opt] = &[
     Opt::flag("ignore-paused", "also in a container that is paused: the program waits for its resumption"),
 ];
 
+/// Of checkpoint and restore.
+const DISK: &[Opt] = &[
+    Opt::value("image-path", "DIRECTORY", "the images; default: checkpoint in the current directory"),
+    Opt::value("work-path", "DIRECTORY", "gets the log of criu; default: the images"),
+    Opt::flag("tcp-established", "with open connections of TCP"),
+    Opt::flag("tcp-skip-in-flight", "without connections of TCP that are being made"),
+    Opt::flag("ext-unix-sk", "with unix sockets whose other end is outside"),
+    Opt::flag("shell-job", "in a session that began outside"),
+    Opt::flag("file-locks", "with locks of files"),
+    Opt::flag("link-remap", "with files that have no name any more"),
+    Opt::value(
+        "manage-cgroups-mode",
+        "MODE",
+        "soft (default), ignore: groups are made anew by the bundle; others are refused",
+    ),
+    Opt::value("empty-ns", "NAMESPACE", "network: what is in the container's own is left to others"),
+    Opt::flag("lazy-pages", "refused").refused("pages are not fetched on demand"),
+    Opt::flag("auto-dedup", "ignored: it only saves room").ignored(),
+];
+
+const CHECKPOINT: &[Opt] = &[
+    Opt::value("parent-path", "DIRECTORY", "images written before, relative to the images"),
+    Opt::flag("leave-running", "lets the container go on"),
+    Opt::flag("pre-dump", "the memory alone, for a later --parent-path; the container goes on"),
+    Opt::value("page-server", "ADDRESS:PORT", "refused").refused("images are written to a directory"),
+    Opt::value("status-fd", "NUMBER", "refused").refused("pages are not fetched on demand"),
+];
+
+const RESTORE: &[Opt] = &[
+    Opt::value("bundle", "DIRECTORY", "the bundle; default: the current directory").letter('b'),
+    Opt::value("pid-file", "FILE", "gets the process id of the container"),
+    Opt::flag("detach", "returns when the program runs").letter('d'),
+    Opt::value("lsm-profile", "TYPE:NAME", "another profile of a security module, such as apparmor:NAME"),
+    Opt::value("console-socket", "SOCKET", "refused").refused("a terminal is not read from disk"),
+    Opt::value("lsm-mount-context", "CONTEXT", "refused").refused("mounts have the contexts that the bundle says"),
+    Opt::flag("no-subreaper", "ignored: this program never adopts processes").ignored(),
+    Opt::flag("no-pivot", "ignored: the root is put together by criu").ignored(),
+];
+
 const UPDATE: &[Opt] = &[
     Opt::value(
         "resources",
@@ -225,18 +264,18 @@ pub(crate) const COMMANDS: &[Command] = &[
     Command {
         name: "checkpoint",
         words: &[ID],
-        options: &[],
-        about: "refused: containers cannot be written to disk yet",
-        more: "",
-        perform: checkpoint::refused,
+        options: &[DISK, CHECKPOINT],
+        about: "writes a running container to disk, with the program criu",
+        more: "The container is deleted then, unless it is left running. Its root file system and volumes are not written.",
+        perform: checkpoint::checkpoint,
     },
     Command {
         name: "restore",
         words: &[ID],
-        options: &[],
-        about: "refused: containers cannot be written to disk yet",
-        more: "",
-        perform: checkpoint::refused,
+        options: &[DISK, RESTORE],
+        about: "makes a container anew from disk, and lets it go on",
+        more: "Its control group, volumes and streams are those of the bundle and of this command.",
+        perform: checkpoint::restore,
     },
     #[cfg(feature = "images")]
     Command {

@@ -25,7 +25,6 @@ use super::scope::Keeper;
 use super::{barrier, group, remove};
 use crate::built::Built;
 use crate::bundle::Content;
-use crate::control_group::cannot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::{Exec, Held, Inside, Site};
 use crate::handover;
@@ -45,8 +44,7 @@ pub(crate) fn create(built: &Built, root: &Path, id: ContainerId) -> Result<Hand
     let place = Place::make(Root::make(root)?, id)?;
     let attempt = format!("cannot create container {}", place.id());
     let _lock = place.lock(&attempt)?;
-    let mut making =
-        Making { built, place: &place, record: None, group: None, keeper: None, class: None, outlook: None };
+    let mut making = Making::new(built, &place, group::crowd(&built.spec));
     match making.make(&stdio) {
         Ok((process, terminal)) => Ok(Handle::new(place, Some(process), terminal)),
         Err(error) => Err(making.undo(error)),
@@ -54,7 +52,7 @@ pub(crate) fn create(built: &Built, root: &Path, id: ContainerId) -> Result<Hand
 }
 
 /// The streams, if they can be those of a container that outlives this program; and nothing else that needs it.
-fn streams(built: &Built, id: &ContainerId) -> Result<[Stdio; 3]> {
+pub(super) fn streams(built: &Built, id: &ContainerId) -> Result<[Stdio; 3]> {
     let spec = &built.spec;
     let stdio = crate::builder::inherited(&spec.stdio);
     let listens = built.filter.as_ref().is_some_and(Filter::listens);
@@ -82,19 +80,43 @@ fn streams(built: &Built, id: &ContainerId) -> Result<[Stdio; 3]> {
 }
 
 /// What has been made so far.
-struct Making<'a> {
+pub(super) struct Making<'a> {
     built: &'a Built,
     place: &'a Place,
+    /// How many processes there are beside the container's own before it is made.
+    crowd: u64,
     record: Option<Record>,
-    group: Option<Group>,
+    pub(super) group: Option<Group>,
     /// What holds the group until the container does.
     keeper: Option<Keeper>,
     class: Option<Class>,
     outlook: Option<Outlook>,
 }
 
+/// What a creation begins with.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) seat: Option<Seat>,
+    class: Option<rdt::Prospect>,
+}
+
+impl<'a> Making<'a> {
+    pub(super) fn new(built: &'a Built, place: &'a Place, crowd: u64) -> Self {
+        Self { built, place, crowd, record: None, group: None, keeper: None, class: None, outlook: None }
+    }
+}
+
 impl Making<'_> {
     fn make(&mut self, stdio: &[Stdio; 3]) -> Result<(OwnedFd, Option<Tty>)> {
+        let mut begun = self.begin()?;
+        // Behind the group, which the container may be shown.
+        let (plan, behind) = self.plan(stdio)?;
+        self.classify(&mut begun)?;
+        self.launch(&plan, behind, stdio, begun.seat)
+    }
+
+    /// Writes down what is about to be made, and makes the group.
+    pub(super) fn begin(&mut self) -> Result<Begun> {
         let built = self.built;
         let prospect = group::Prospect::new(self.place.id(), built)?;
         let class = rdt::Prospect::new(self.place.id(), &built.spec)?;
@@ -116,16 +138,51 @@ impl Making<'_> {
             self.outlook = Some(Outlook::of(self.place, root)?);
         }
         let mut seat = None;
-        if let Some(made) = prospect.make(built)? {
+        if let Some(made) = prospect.make(built, self.crowd)? {
             (self.group, seat) = (Some(made.group), made.seat);
             if let (Some((scope, keeper)), Some(record)) = (made.scope, &mut self.record) {
                 (record.scope, self.keeper) = (Some(scope), Some(keeper));
             }
         }
-        // Behind the group, which the container may be shown.
-        let (plan, behind) = self.plan(stdio)?;
-        self.class = class.map(|class| class.make(self.place.id())).transpose()?;
-        self.launch(&plan, behind, stdio, seat)
+        Ok(Begun { seat, class })
+    }
+
+    pub(super) fn classify(&mut self, begun: &mut Begun) -> Result<()> {
+        self.class = begun.class.take().map(|class| class.make(self.place.id())).transpose()?;
+        Ok(())
+    }
+
+    /// The process is in the group.
+    pub(super) fn release(&mut self) {
+        self.keeper = None;
+    }
+
+    /// Writes down that the container is there, with the limits that come last.
+    pub(super) fn complete(&mut self, pid: u32, group: Option<&Group>) -> Result<()> {
+        self.class.as_ref().map_or(Ok(()), |class| class.add(pid)).map_err(rdt::cannot)?;
+        let Some(record) = &mut self.record else { return Ok(()) };
+        if let (Some(group), Some(limits)) = (group, group::late(&self.built.spec, self.crowd)) {
+            group::update(record, group, &limits)?;
+        }
+        record.phase = Phase::Created;
+        match group {
+            Some(group) => group::note(record, group),
+            None => record.group.clear(),
+        }
+        self.place.write(record)
+    }
+
+    /// The same of one that runs already.
+    pub(super) fn complete_running(&mut self, process: Identity) -> Result<()> {
+        let pid = process.pid;
+        if let Some(record) = &mut self.record {
+            record.process = Some(process);
+            record.mark_started();
+        }
+        let group = self.group.take();
+        let done = self.complete(pid, group.as_ref());
+        self.group = group;
+        done
     }
 
     /// The whole configuration, since later changes of the bundle must not matter.
@@ -217,7 +274,7 @@ impl Making<'_> {
     }
 
     /// Takes everything back. What cannot be taken back stays written down, so that it can be deleted later.
-    fn undo(mut self, error: Error) -> Error {
+    pub(super) fn undo(mut self, error: Error) -> Error {
         self.keeper = None;
         if let Some(class) = &self.class {
             class.undo();
@@ -248,7 +305,7 @@ struct Scribe<'m, 'a> {
 impl Witness for Scribe<'_, '_> {
     /// With the phase that the record has.
     fn process(&mut self, pidfd: &OwnedFd, pid: u32) -> Result<()> {
-        self.making.keeper = None;
+        self.making.release();
         let identity = Identity::of(pid, pidfd.as_fd())?;
         crate::image::pin(self.making.built.spec.image.as_deref(), self.making.place.id().as_str(), pid)?;
         self.record(|record| record.process = Some(identity))
@@ -258,31 +315,13 @@ impl Witness for Scribe<'_, '_> {
         match what {
             Wait::Hooks => self.hooks(pidfd, pid),
             // All is set up: from now on the container lives without us.
-            Wait::Start => self.complete(pid),
+            Wait::Start => self.making.complete(pid, self.group),
             _ => Ok(()),
         }
     }
 }
 
 impl Scribe<'_, '_> {
-    fn complete(&mut self, pid: u32) -> Result<()> {
-        self.making.class.as_ref().map_or(Ok(()), |class| class.add(pid)).map_err(rdt::cannot)?;
-        if let (Some(group), Some(limits)) = (self.group, group::late(&self.making.built.spec)) {
-            match &self.making.record {
-                Some(record) => group::update(record, group, &limits)?,
-                None => group.update(&limits).map(drop).map_err(cannot)?,
-            }
-        }
-        let group = self.group;
-        self.record(|record| {
-            record.phase = Phase::Created;
-            match group {
-                Some(group) => group::note(record, group),
-                None => record.group.clear(),
-            }
-        })
-    }
-
     fn record(&mut self, change: impl FnOnce(&mut Record)) -> Result<()> {
         let Some(record) = &mut self.making.record else { return Ok(()) };
         change(record);

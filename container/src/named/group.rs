@@ -66,9 +66,10 @@ impl Prospect {
     }
 
     /// Makes the group, and on cgroup v1 the thread in it that clones. Without limits it is no failure if the caller may not.
-    pub(crate) fn make(self, built: &Built) -> Result<Option<Made>> {
+    pub(crate) fn make(self, built: &Built, crowd: u64) -> Result<Option<Made>> {
         let spec = &built.spec;
-        let limits = if late(spec).is_some() { spec.limits.clone().pids(UNLIMITED) } else { spec.limits.clone() };
+        let limits =
+            if late(spec, crowd).is_some() { spec.limits.clone().pids(UNLIMITED) } else { spec.limits.clone() };
         if let Some(asked) = self.asked {
             let (group, scope) = asked.make(&limits)?;
             complete(&group, spec, &self.hierarchy)?;
@@ -92,10 +93,14 @@ impl Prospect {
     }
 }
 
-/// The limit of processes that can only be set once the container's process is there.
-pub(crate) fn late(spec: &Spec) -> Option<Limits> {
+/// The limit of processes below which a creation does not come to its end.
+pub(crate) fn crowd(spec: &Spec) -> u64 {
     // In a scope there is a process of ours beside it at first, and one that clones once more.
-    let crowd = if spec.systemd.is_some() { CROWDED + 2 } else { CROWDED };
+    if spec.systemd.is_some() { CROWDED + 2 } else { CROWDED }
+}
+
+/// The limit of processes that can only be set once the container's process is there.
+pub(crate) fn late(spec: &Spec, crowd: u64) -> Option<Limits> {
     let crowded = spec.limits.values().pids.filter(|count| *count <= crowd)?;
     Some(Limits::new().pids(crowded))
 }

@@ -262,6 +262,19 @@ impl Handle {
         end::wait(self)
     }
 
+    /// Writes the container to disk, with the program criu: its processes with their memory, its namespaces, its open files. Unless it is to be
+    /// left running it has ended then, and can be deleted; [`Runtime::restore`](crate::Runtime::restore) makes it anew.
+    ///
+    /// Its root file system and its volumes are not written. Nor is its control group, in which it is put when it is read again.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::State`] if it is not running; [`ErrorKind::Unsupported`] without that program, for another user than root, and for a container with
+    /// a terminal; [`ErrorKind::Other`] with what the program says. The container goes on after an error.
+    pub fn checkpoint(&self, how: &crate::Checkpoint) -> Result<()> {
+        super::checkpoint::checkpoint(self, how)
+    }
+
     /// Deletes a container that has ended: its directory, its control group with whatever is left in it. Hooks that fail are
     /// [`warnings`](Self::warnings).
     ///

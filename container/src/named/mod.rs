@@ -4,6 +4,7 @@
 //! Leaves out a registry of names over several state directories. Oldest kernel: 5.10.
 
 mod barrier;
+mod checkpoint;
 mod create;
 mod end;
 mod group;
@@ -12,6 +13,7 @@ mod hooks;
 mod identity;
 mod record;
 mod remove;
+mod restore;
 mod root;
 #[cfg(feature = "systemd")]
 pub(crate) mod scope;
@@ -121,6 +123,27 @@ impl Runtime {
     /// then.
     pub fn create(&self, container: &Built, id: impl AsRef<str>) -> Result<Handle> {
         create::create(container, &self.root, checked(id.as_ref())?)
+    }
+
+    /// Makes a container anew from images that [`Handle::checkpoint`] wrote, and lets it go on. The container is that of the images in all that
+    /// they hold; its root file system, volumes, streams, control group and a network namespace that it joins are those of `container`.
+    ///
+    /// ```
+    /// use keelbox::{Container, Restore, Runtime};
+    /// let states = tempfile::tempdir()?;
+    /// let container = Container::from_rootfs("/").args(["/bin/true"]).build()?;
+    /// let images = states.path().join("nothing");
+    /// assert!(Runtime::at(states.path()).restore(&container, "web", &Restore::new(images)).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] without the program criu, for another user than root, for a container with a terminal, with hooks of its creation or
+    /// with an image for its root, and if a mount would not be again as it was; [`ErrorKind::Invalid`] for images that are not ours, or that do not go
+    /// with `container`. As [`create`](Self::create) otherwise; nothing is left then.
+    pub fn restore(&self, container: &Built, id: impl AsRef<str>, how: &crate::Restore) -> Result<Handle> {
+        restore::restore(container, &self.root, checked(id.as_ref())?, how)
     }
 
     /// Opens a container by its name.
