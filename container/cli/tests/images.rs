@@ -116,7 +116,7 @@ fn the_options_are_those_of_docker_run() -> testkit::Result {
         (["--volume", "/a"], "SOURCE:TARGET"),
         (["--memory", "lots"], "bytes such as 64m"),
         (["--memory-swap", "64m"], "without --memory"),
-        (["--network", "mine"], "none, host or container:ID"),
+        (["--network", "mine"], "--network is none, host, container:ID"),
         (["--security-opt", "label=x"], "no such option"),
         (["--cap-add", "nothing"], "no capability"),
         (["--pull", "sometimes"], "--pull is"),
@@ -350,6 +350,27 @@ fn up_pulls_what_is_not_there() -> testkit::Result {
     drop(registry);
     assert_eq!(up(&[&name])?.stdout, "hello\n", "what is there needs no registry");
     assert_ne!(up(&["--pull", "always", &name])?.status, Some(0));
+    Ok(())
+}
+
+/// In a network namespace of its own, which stands for a machine.
+#[test]
+fn a_port_is_published() -> testkit::Result {
+    require!(Root, Overlay, NetNamespace, Program("busybox"), Program("ip"), Program("unshare"));
+    let images = Images::new("cli-up-publish")?;
+    let script = "ip link set lo up; echo 1 > /proc/sys/net/ipv4/ip_forward
+        $KEELBOX up --store $STORE -p 8080:80 app:1 sh -c 'mkdir /w; echo page > /w/page; exec httpd -f -p 80 -h /w' & server=$!
+        for n in $(seq 100); do busybox wget -q -O - http://127.0.0.1:8080/page 2>/dev/null && break; sleep 0.1; done
+        kill -9 $server; wait $server; exit 0";
+    let program = env!("CARGO_BIN_EXE_keelbox");
+    let mut command = Command::new("unshare");
+    command
+        .args(["--net", "sh", "-c", script])
+        .env("KEELBOX", program)
+        .env("STORE", &images.store)
+        .stdin(Stdio::null());
+    let output = command.output()?;
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "page\n", "{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
 

@@ -127,14 +127,12 @@ fn isolation(mut container: Container, given: &Given, runtime: &Runtime) -> Resu
             container = container.share(kind);
         }
     }
-    container = container.network(match given.text("network")?.as_deref() {
-        None | Some("none") => Network::None,
-        Some("host") => Network::Host,
-        Some(other) => match other.strip_prefix("container:") {
-            Some(id) => Network::Join(network_of(id, runtime)?),
-            None => return Err(Failure::new(format!("--network is none, host or container:ID, not {other:?}"))),
-        },
-    });
+    container = given.texts("publish")?.iter().fold(container, |container, port| container.publish(port));
+    container = match Choice::of(given)? {
+        Choice::Host => container.network(Network::Host),
+        Choice::Join(id) => container.network(Network::Join(network_of(&id, runtime)?)),
+        Choice::None | Choice::Bridge(_) | Choice::Pasta => container,
+    };
     for name in given.texts("cap-drop")? {
         container = match name.eq_ignore_ascii_case("all") {
             true => container.drop_capabilities(),
@@ -150,6 +148,51 @@ fn isolation(mut container: Container, given: &Given, runtime: &Runtime) -> Resu
         container = secured(container, &option)?;
     }
     Ok(container)
+}
+
+/// Which network is asked for.
+#[derive(Debug, Eq, PartialEq)]
+enum Choice {
+    None,
+    Host,
+    /// That of the container with this id.
+    Join(String),
+    Bridge(String),
+    Pasta,
+}
+
+impl Choice {
+    fn of(given: &Given) -> Result<Self, Failure> {
+        // The name of our own bridge, which all share that name none.
+        const SHARED: &str = "keelbox";
+        let asked = given.text("network")?;
+        Ok(match asked.as_deref() {
+            Some("none") => Self::None,
+            Some("host") => Self::Host,
+            Some("pasta") => Self::Pasta,
+            Some("bridge") => Self::Bridge(SHARED.to_owned()),
+            None if given.texts("publish")?.is_empty() => Self::None,
+            None if nix::unistd::geteuid().is_root() => Self::Bridge(SHARED.to_owned()),
+            None => Self::Pasta,
+            Some(other) => match other.split_once(':') {
+                Some(("container", id)) if !id.is_empty() => Self::Join(id.to_owned()),
+                Some(("bridge", name)) if !name.is_empty() => Self::Bridge(name.to_owned()),
+                _ => {
+                    let known = "none, host, container:ID, bridge[:NAME] or pasta";
+                    return Err(Failure::new(format!("--network is {known}, not {other:?}")));
+                }
+            },
+        })
+    }
+}
+
+/// The container in a network that has to be made for it, if such a one is asked for; it is gone with its last container.
+pub(super) fn connected(container: Container, given: &Given) -> Result<Container, Failure> {
+    Ok(match Choice::of(given)? {
+        Choice::Bridge(name) => container.network(&Network::bridge(name).create().map_err(keelbox::Error::from)?),
+        Choice::Pasta => container.network(Network::pasta()),
+        Choice::None | Choice::Host | Choice::Join(_) => container,
+    })
 }
 
 fn network_of(id: &str, runtime: &Runtime) -> Result<PathBuf, Failure> {

@@ -35,7 +35,18 @@ pub(crate) const UP: &[Opt] = &[
     Opt::value("ulimit", "NAME=SOFT[:HARD]", "a limit of each process, such as nofile=1024; may be repeated"),
     Opt::value("oom-score-adj", "SCORE", "whom the kernel ends first when memory is out: -1000 to 1000"),
     Opt::value("timeout", "SECONDS", "how long the program may run; then all of it is killed"),
-    Opt::value("network", "NETWORK", "none (default), host, or container:ID").also("net"),
+    Opt::value(
+        "network",
+        "NETWORK",
+        "none (default), host, container:ID, bridge[:NAME] (root), or pasta; with --publish bridge, for a user pasta",
+    )
+    .also("net"),
+    Opt::value(
+        "publish",
+        "[ADDRESS:]PORT:PORT",
+        "leads a port of this machine, of 127.0.0.1 unless told, inside; may be repeated",
+    )
+    .letter('p'),
     Opt::value("pid", "host", "shares the host's processes").choices("host"),
     Opt::value("ipc", "host", "shares the host's shared memory").choices("host"),
     Opt::value("uts", "host", "shares the host's name").choices("host"),
