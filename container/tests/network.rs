@@ -70,7 +70,7 @@ fn ask(address: SocketAddr) -> std::io::Result<String> {
 
 #[test]
 fn program_12_two_that_belong_together() -> testkit::Result {
-    require!(Root, NetNamespace, Program("ip"), Program("nft"), Program("busybox"));
+    require!(Root, LinkKind("bridge"), PacketFilter, Program("busybox"));
     alone!();
     let host = Host::new()?;
     let before = picture()?;
@@ -100,7 +100,7 @@ fn program_12_two_that_belong_together() -> testkit::Result {
 
 #[test]
 fn twenty_side_by_side_have_addresses_of_their_own() -> testkit::Result {
-    require!(Root, NetNamespace, Program("ip"), Program("nft"), Program("busybox"));
+    require!(Root, LinkKind("bridge"), PacketFilter, Program("busybox"));
     alone!();
     let host = Host::new()?;
     let before = picture()?;
@@ -163,7 +163,7 @@ fn victim(place: &str) -> testkit::Result {
 
 #[test]
 fn a_killed_program_leaves_no_address_and_no_rule() -> testkit::Result {
-    require!(Root, NetNamespace, Program("ip"), Program("nft"), Program("busybox"));
+    require!(Root, LinkKind("bridge"), PacketFilter, Program("busybox"));
     if let Ok(place) = std::env::var(VICTIM) {
         return victim(&place);
     }
@@ -222,7 +222,7 @@ fn a_killed_program_leaves_no_address_and_no_rule() -> testkit::Result {
 
 #[test]
 fn a_container_that_never_becomes_ready_is_gone() -> testkit::Result {
-    require!(Root, NetNamespace, Program("ip"), Program("nft"), Program("busybox"));
+    require!(Root, LinkKind("bridge"), PacketFilter, Program("busybox"));
     alone!();
     let host = Host::new()?;
     let net = host.bridge("shop").create()?;
@@ -240,7 +240,7 @@ fn a_container_that_never_becomes_ready_is_gone() -> testkit::Result {
 
 #[test]
 fn what_cannot_be_connected_is_told_before_it_runs() -> testkit::Result {
-    require!(Root, NetNamespace, Program("ip"), Program("nft"), Program("busybox"));
+    require!(Root, LinkKind("bridge"), PacketFilter, Program("busybox"));
     alone!();
     let host = Host::new()?;
     let net = host.bridge("shop").subnet("192.168.77.0/30".parse()?).create()?;
@@ -295,7 +295,7 @@ fn what_cannot_be_connected_is_told_before_it_runs() -> testkit::Result {
 
 #[test]
 fn runs_of_a_template_are_connected() -> testkit::Result {
-    require!(Root, NetNamespace, Program("ip"), Program("nft"), Program("busybox"));
+    require!(Root, LinkKind("bridge"), PacketFilter, Program("busybox"));
     alone!();
     let host = Host::new()?;
     let net = host.bridge("shop").internal().create()?;

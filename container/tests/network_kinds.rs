@@ -73,7 +73,7 @@ fn ask_until(address: SocketAddr) -> testkit::Result<String> {
 
 #[test]
 fn ports_of_a_container_without_any_network() -> testkit::Result {
-    require!(Root, NetNamespace, Program("ip"), Program("busybox"));
+    require!(Root, LinkKind("veth"), Program("busybox"));
     alone!();
     own_network()?;
     let before = devices()?;
@@ -93,7 +93,7 @@ fn ports_of_a_container_without_any_network() -> testkit::Result {
 
 #[test]
 fn a_device_on_the_hosts_own() -> testkit::Result {
-    require!(Root, NetNamespace, Program("ip"), Program("busybox"));
+    require!(Root, LinkKind("macvlan"), Program("busybox"));
     alone!();
     own_network()?;
     let root = testkit::busybox_root()?;
@@ -113,7 +113,14 @@ fn a_device_on_the_hosts_own() -> testkit::Result {
 
 #[test]
 fn plug_ins_set_a_network_up_and_take_it_back() -> testkit::Result {
-    require!(Root, NetNamespace, Program("ip"), Exists("/usr/lib/cni/bridge"), Program("iptables"), Program("busybox"));
+    require!(
+        Root,
+        LinkKind("bridge"),
+        PacketFilter,
+        Exists("/usr/lib/cni/bridge"),
+        Program("iptables"),
+        Program("busybox")
+    );
     alone!();
     own_network()?;
     // The plug-in turns it on by itself; before, so that the picture is the same afterwards.
@@ -158,9 +165,14 @@ fn plug_ins_set_a_network_up_and_take_it_back() -> testkit::Result {
 
 #[test]
 fn pasta_connects_an_ordinary_user() -> testkit::Result {
-    require!(OrdinaryUser, UserNamespace, Program("ip"), Program("pasta"), Exists("/dev/net/tun"), Program("busybox"));
-    let _node = if nix::unistd::geteuid().is_root() { Some(open_tun()?) } else { None };
+    require!(OrdinaryUser, UserNamespace, Program("pasta"), Exists("/dev/net/tun"), Program("busybox"));
+    let mut node = None;
+    if nix::unistd::geteuid().is_root() {
+        require!(LinkKind("veth"));
+        node = Some(open_tun()?);
+    }
     as_user!();
+    drop(node);
     let root = testkit::busybox_root()?;
     let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let script = "ip -o link | wc -l > /links; while true; do echo served | nc -l -p 80; done";

@@ -97,7 +97,7 @@ fn ask(address: SocketAddr) -> std::io::Result<String> {
 
 #[test]
 fn members_reach_each_other_and_nothing_is_left() -> testkit::Result {
-    require!(Root, NetNamespace, Program("ip"), Program("nft"), Program("unshare"));
+    require!(Root, LinkKind("bridge"), PacketFilter, Program("unshare"));
     alone!();
     let host = Host::new()?;
     let before = Host::picture()?;
@@ -122,7 +122,7 @@ fn members_reach_each_other_and_nothing_is_left() -> testkit::Result {
 
 #[test]
 fn addresses_belong_to_one_each() -> testkit::Result {
-    require!(Root, NetNamespace, Program("ip"), Program("nft"), Program("unshare"));
+    require!(Root, LinkKind("bridge"), PacketFilter, Program("unshare"));
     alone!();
     let host = Host::new()?;
     let small = host.bridge("small").subnet("192.168.77.0/29".parse()?).create()?;
@@ -154,7 +154,7 @@ fn addresses_belong_to_one_each() -> testkit::Result {
 
 #[test]
 fn ports_lead_inside_by_every_way() -> testkit::Result {
-    require!(Root, NetNamespace, Program("ip"), Program("nft"), Program("unshare"));
+    require!(Root, LinkKind("bridge"), PacketFilter, Program("unshare"));
     alone!();
     let host = Host::new()?;
     // A neighbour of the host.
@@ -202,7 +202,7 @@ fn ports_lead_inside_by_every_way() -> testkit::Result {
 
 #[test]
 fn nobody_pretends_to_be_another() -> testkit::Result {
-    require!(Root, NetNamespace, Program("ip"), Program("nft"), Program("unshare"));
+    require!(Root, LinkKind("bridge"), PacketFilter, Program("unshare"));
     alone!();
     let host = Host::new()?;
     let shop = host.bridge("shop").create()?;
@@ -234,7 +234,7 @@ fn nobody_pretends_to_be_another() -> testkit::Result {
 
 #[test]
 fn what_cannot_be_made_is_told_and_leaves_nothing() -> testkit::Result {
-    require!(Root, NetNamespace, Program("ip"), Program("nft"), Program("unshare"));
+    require!(Root, LinkKind("bridge"), PacketFilter, Program("unshare"));
     alone!();
     let host = Host::new()?;
     run("ip", &["link", "add", "other", "type", "veth", "peer", "name", "more"])?;
@@ -271,7 +271,7 @@ fn what_cannot_be_made_is_told_and_leaves_nothing() -> testkit::Result {
 
 #[test]
 fn ipv6_and_internal_networks() -> testkit::Result {
-    require!(Root, NetNamespace, Program("ip"), Program("nft"), Program("unshare"));
+    require!(Root, LinkKind("bridge"), PacketFilter, Program("unshare"));
     alone!();
     let host = Host::new()?;
     std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1")?;
@@ -307,7 +307,7 @@ fn ipv6_and_internal_networks() -> testkit::Result {
 
 #[test]
 fn names_are_answered() -> testkit::Result {
-    require!(Root, NetNamespace, Program("ip"), Program("nft"), Program("unshare"));
+    require!(Root, LinkKind("bridge"), PacketFilter, Program("unshare"));
     alone!();
     let host = Host::new()?;
     let shop = host.bridge("shop").internal().create()?;
@@ -345,7 +345,7 @@ fn names_are_answered() -> testkit::Result {
 
 #[test]
 fn a_container_is_held_to_its_rate() -> testkit::Result {
-    require!(Root, NetNamespace, Program("ip"), Program("nft"), Program("unshare"));
+    require!(Root, LinkKind("bridge"), PacketFilter, Program("unshare"));
     alone!();
     let host = Host::new()?;
     let shop = host.bridge("shop").create()?;

@@ -24,6 +24,10 @@ pub enum Need {
     MountNamespace,
     /// The calling user may make a network namespace without a user namespace.
     NetNamespace,
+    /// In a network namespace of its own the calling user may make a network device of this kind, with `ip(8)`.
+    LinkKind(&'static str),
+    /// In a network namespace of its own the calling user may filter packets, of bridges too, with `nft(8)`.
+    PacketFilter,
     /// A writable cgroup hierarchy of this controller, of whichever version. Every group of v2 has what v1 calls `freezer` and
     /// `devices`.
     Cgroup(&'static str),
@@ -55,6 +59,7 @@ impl fmt::Display for Need {
             Self::CgroupV2(name) => write!(f, "CgroupV2({name})"),
             Self::Program(name) => write!(f, "Program({name})"),
             Self::Exists(path) => write!(f, "Exists({path})"),
+            Self::LinkKind(kind) => write!(f, "LinkKind({kind})"),
             other => write!(f, "{other:?}"),
         }
     }
@@ -72,6 +77,8 @@ impl Need {
             Self::NetNamespace => {
                 (may_unshare(CloneFlags::CLONE_NEWNET), "may not make a network namespace".to_owned())
             }
+            Self::LinkKind(kind) => (has_link_kind(kind), format!("may not make a network device of the kind {kind}")),
+            Self::PacketFilter => (has_packet_filter(), "may not filter packets with nft".to_owned()),
             Self::Cgroup(name) => (has_either(name), format!("no writable cgroup hierarchy of {name}")),
             Self::CgroupV1(name) => (has_v1(name), format!("no writable cgroup v1 hierarchy of {name}")),
             Self::CgroupV2(name) => (has_v2(Some(name)), format!("no writable cgroup v2 hierarchy with {name}")),
@@ -173,6 +180,27 @@ fn has_user_namespace() -> bool {
 fn may_unshare(flags: CloneFlags) -> bool {
     // A thread of its own, so that the caller stays where it is.
     std::thread::spawn(move || unshare(flags).is_ok()).join().unwrap_or(false)
+}
+
+/// Whether a line of the shell succeeds in a network of its own.
+fn in_own_network(line: &str) -> bool {
+    succeeds(Command::new("unshare").args(["--net", "sh", "-c", line]))
+}
+
+fn has_link_kind(kind: &str) -> bool {
+    // A device below is what some kinds need, and the others leave alone.
+    let below = if kind == "macvlan" { "link kb0" } else { "" };
+    let pair = "ip link add kb0 type veth peer name kb1";
+    in_own_network(&format!("{pair} && {{ [ {kind} = veth ] || ip link add {below} name kb2 type {kind}; }}"))
+}
+
+fn has_packet_filter() -> bool {
+    let nat = "nft add chain inet t n '{ type nat hook prerouting priority -100; }'";
+    let rule = "nft add rule inet t n fib daddr type local ct state new counter";
+    let bridge = "nft add table bridge t && nft add chain bridge t f '{ type filter hook prerouting priority -300; }'";
+    let out =
+        "nft add chain inet t m '{ type nat hook postrouting priority 100; }' && nft add rule inet t m masquerade";
+    in_own_network(&format!("nft add table inet t && {nat} && {rule} && {out} && {bridge}"))
 }
 
 fn has_terminals() -> bool {
