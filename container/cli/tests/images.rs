@@ -356,7 +356,7 @@ fn up_pulls_what_is_not_there() -> testkit::Result {
 /// In a network namespace of its own, which stands for a machine.
 #[test]
 fn a_port_is_published() -> testkit::Result {
-    require!(Root, Overlay, NetNamespace, Program("busybox"), Program("ip"), Program("unshare"));
+    require!(Root, Overlay, LinkKind("bridge"), PacketFilter, Program("busybox"), Program("unshare"));
     let images = Images::new("cli-up-publish")?;
     let script = "ip link set lo up; echo 1 > /proc/sys/net/ipv4/ip_forward
         $KEELBOX up --store $STORE -p 8080:80 app:1 sh -c 'mkdir /w; echo page > /w/page; exec httpd -f -p 80 -h /w' & server=$!
