@@ -2,7 +2,7 @@
 //! the user's own connections.
 //!
 //! Leaves out what pasta would open by default: the host's loopback services to the container, and every port of the container to the
-//! host. Oldest kernel: pasta's.
+//! host; and an end for the pasta of a program that is killed, which does not see that its container has gone. Oldest kernel: pasta's.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
