@@ -227,11 +227,6 @@ fn a_change_makes_the_layer_that_umoci_s_repack_makes() {
 /// What the program of `edited_image` prints.
 const SAID: &str = "it runs\n3145731\n3145731\nend\n0\n";
 
-/// Says what is not tried, which is no failure anywhere: a daemon is nobody's to start here.
-fn aside(reason: &str) {
-    eprintln!("SKIP: {reason}");
-}
-
 #[test]
 fn what_is_edited_runs_under_podman_and_loads_into_docker() {
     if !common::is_root() {
@@ -285,11 +280,11 @@ fn what_is_edited_runs_under_podman_and_loads_into_docker() {
     let Some(()) = run(at, &saved) else { return };
     let loaded = match Command::new("docker").args(["load", "-q", "-i", "edited.tar"]).current_dir(at).output() {
         Ok(loaded) => loaded,
-        Err(error) => return aside(&format!("no docker: {error}")),
+        Err(error) => return common::aside(&format!("no docker: {error}")),
     };
     let errors = String::from_utf8_lossy(&loaded.stderr);
     if errors.contains("Cannot connect to the Docker daemon") {
-        return aside("no docker daemon runs here");
+        return common::aside("no docker daemon runs here");
     }
     assert!(loaded.status.success(), "{errors}");
     let removed = Command::new("docker").args(["rmi", "-f", "edited:1"]).output().expect("docker is there");
