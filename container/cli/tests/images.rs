@@ -359,7 +359,7 @@ fn a_port_is_published() -> testkit::Result {
     require!(Root, Overlay, LinkKind("bridge"), PacketFilter, Program("busybox"), Program("unshare"));
     let images = Images::new("cli-up-publish")?;
     let script = "ip link set lo up; echo 1 > /proc/sys/net/ipv4/ip_forward
-        $KEELBOX up --store $STORE -p 8080:80 app:1 sh -c 'mkdir /w; echo page > /w/page; exec httpd -f -p 80 -h /w' & server=$!
+        $KEELBOX --root $ROOT up --store $STORE -p 8080:80 app:1 sh -c 'mkdir /w; echo page > /w/page; exec httpd -f -p 80 -h /w' & server=$!
         for n in $(seq 100); do busybox wget -q -O - http://127.0.0.1:8080/page 2>/dev/null && break; sleep 0.1; done
         kill -9 $server; wait $server; exit 0";
     let program = env!("CARGO_BIN_EXE_keelbox");
@@ -368,6 +368,7 @@ fn a_port_is_published() -> testkit::Result {
         .args(["--net", "sh", "-c", script])
         .env("KEELBOX", program)
         .env("STORE", &images.store)
+        .env("ROOT", images.bench.path("states"))
         .stdin(Stdio::null());
     let output = command.output()?;
     assert_eq!(String::from_utf8_lossy(&output.stdout), "page\n", "{}", String::from_utf8_lossy(&output.stderr));

@@ -34,7 +34,7 @@ pub(crate) fn up(context: &Context<'_>, mut given: Given) -> Outcome {
         Manager::Systemd => container.systemd(&crate::context::bus()),
         _ => container,
     };
-    let container = settings::connected(streams(container, &given), &given)?;
+    let container = settings::connected(streams(container, &given), &given, &context.runtime)?;
     match (given.text("name")?, given.has("detach")) {
         (None, false) => attached(container),
         (id, detach) => named(context, container, &id.unwrap_or_else(own_id), detach),

@@ -187,9 +187,14 @@ impl Choice {
 }
 
 /// The container in a network that has to be made for it, if such a one is asked for; it is gone with its last container.
-pub(super) fn connected(container: Container, given: &Given) -> Result<Container, Failure> {
+pub(super) fn connected(container: Container, given: &Given, runtime: &Runtime) -> Result<Container, Failure> {
     Ok(match Choice::of(given)? {
-        Choice::Bridge(name) => container.network(&Network::bridge(name).create().map_err(keelbox::Error::from)?),
+        Choice::Bridge(name) => {
+            // Beside the containers, where nothing is taken for one.
+            let mut state = runtime.root().as_os_str().to_owned();
+            state.push("-networks");
+            container.network(&Network::bridge(name).state(state).create().map_err(keelbox::Error::from)?)
+        }
         Choice::Pasta => container.network(Network::pasta()),
         Choice::None | Choice::Host | Choice::Join(_) => container,
     })

@@ -67,7 +67,7 @@ pub(crate) struct Kernel {
 impl NewBridge {
     /// A network whose bridge has this name: 15 letters, digits, `_`, `-` or `.` at most.
     pub fn new(name: impl Into<String>) -> Self {
-        let state = PathBuf::from("/run/keelbox/networks");
+        let state = PathBuf::from("/run/keelbox-networks");
         let (subnets, name) = (Vec::new(), name.into());
         Self { name, subnets, ipv6: false, internal: false, forwarding: false, names: true, mtu: None, state }
     }
@@ -109,7 +109,7 @@ impl NewBridge {
         self
     }
 
-    /// Where locks are kept. Default: `/run/keelbox/networks`. Programs that share a network must agree.
+    /// Where locks are kept. Default: `/run/keelbox-networks`. Programs that share a network must agree.
     pub fn state(mut self, directory: impl Into<PathBuf>) -> Self {
         self.state = directory.into();
         self
