@@ -37,7 +37,7 @@ fn attended(
 ) -> Outcome {
     let signals = Forwarded::hold()?;
     let handle = make()?;
-    let end = lived_from(context, &handle, signals, start);
+    let end = lived(context, &handle, signals, start);
     if keep && end.is_ok() {
         return end;
     }
@@ -58,12 +58,8 @@ fn detached(context: &Context<'_>, new: &New) -> Outcome {
     Ok(0)
 }
 
-pub(crate) fn lived(context: &Context<'_>, handle: &Handle, signals: Forwarded) -> Outcome {
-    lived_from(context, handle, signals, Handle::start)
-}
-
-/// As [`lived`], for one that begins otherwise.
-fn lived_from(
+/// From its start, whatever that is, to its end.
+pub(crate) fn lived(
     context: &Context<'_>,
     handle: &Handle,
     signals: Forwarded,

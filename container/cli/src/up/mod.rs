@@ -101,7 +101,7 @@ fn named(context: &Context<'_>, container: Container, id: &str, detach: bool) ->
         }
         return print(&format!("{id}\n"));
     };
-    let end = run::lived(context, &handle, signals);
+    let end = run::lived(context, &handle, signals, keelbox::Handle::start);
     let deleted = handle.delete_force();
     context.warn(&handle);
     let status = end?;
