@@ -6,8 +6,8 @@ use std::process::{Command, Stdio as StdStdio};
 use std::time::{Duration, Instant};
 
 use keelbox::{Bridge, Container, ErrorKind, Kind, Network, NewBridge, Stdio, tcp};
+use keelbox_testkit::network::{ask, own_router, picture, run};
 use keelbox_testkit::{self as testkit, alone, require};
-use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
 /// A host of its own: the calling thread's network from now on. Locks are kept in a directory that goes with it.
@@ -18,9 +18,7 @@ struct Host {
 
 impl Host {
     fn new() -> testkit::Result<Self> {
-        unshare(CloneFlags::CLONE_NEWNET)?;
-        run("ip", &["link", "set", "lo", "up"])?;
-        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+        own_router()?;
         Ok(Self { directory: tempfile::tempdir()?, root: testkit::busybox_root()? })
     }
 
@@ -38,19 +36,6 @@ impl Host {
     }
 }
 
-/// The host's devices and the packet filter's tables.
-fn picture() -> testkit::Result<String> {
-    let devices = run("ip", &["-o", "link"])?;
-    let devices: Vec<&str> = devices.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
-    Ok(devices.join("\n") + &run("nft", &["list", "tables"])?)
-}
-
-fn run(program: &str, args: &[&str]) -> std::io::Result<String> {
-    let output = Command::new(program).args(args).output()?;
-    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
 /// Waits for what the kernel does a moment later.
 fn soon(what: &str, mut done: impl FnMut() -> testkit::Result<bool>) -> testkit::Result {
     let begun = Instant::now();
@@ -59,13 +44,6 @@ fn soon(what: &str, mut done: impl FnMut() -> testkit::Result<bool>) -> testkit:
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
-}
-
-fn ask(address: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
-    let mut said = String::new();
-    stream.read_to_string(&mut said)?;
-    Ok(said)
 }
 
 #[test]

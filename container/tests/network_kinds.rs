@@ -8,20 +8,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use keelbox::{Container, ErrorKind, Network, Stdio, tcp};
+use keelbox_testkit::network::{ask, devices, own_network, run};
 use keelbox_testkit::{self as testkit, alone, as_user, require};
 use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
-fn run(program: &str, args: &[&str]) -> std::io::Result<String> {
-    let output = Command::new(program).args(args).output()?;
-    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
 /// A network of the calling thread's own, with a device `wan` that has an address and a way to everybody.
-fn own_network() -> testkit::Result {
-    unshare(CloneFlags::CLONE_NEWNET)?;
-    run("ip", &["link", "set", "lo", "up"])?;
+fn connected_network() -> testkit::Result {
+    own_network()?;
     run("ip", &["link", "add", "wan", "type", "veth", "peer", "name", "far"])?;
     run("ip", &["addr", "add", "198.51.100.1/24", "dev", "wan"])?;
     run("ip", &["link", "set", "wan", "up"])?;
@@ -30,9 +24,9 @@ fn own_network() -> testkit::Result {
     Ok(())
 }
 
-/// As [`own_network`], where `/dev/net/tun` is anybody's, as it is on most machines: in mounts of the calling thread's own.
+/// As [`connected_network`], where `/dev/net/tun` is anybody's, as it is on most machines: in mounts of the calling thread's own.
 fn open_tun() -> testkit::Result<TempDir> {
-    own_network()?;
+    connected_network()?;
     let place = tempfile::tempdir()?;
     let node = place.path().join("tun");
     let node = node.to_str().ok_or("a path that is no text")?;
@@ -43,20 +37,8 @@ fn open_tun() -> testkit::Result<TempDir> {
     Ok(place)
 }
 
-fn devices() -> testkit::Result<Vec<String>> {
-    let devices = run("ip", &["-o", "link"])?;
-    Ok(devices.lines().filter_map(|line| line.split_whitespace().nth(1)).map(str::to_owned).collect())
-}
-
 fn sh(root: &TempDir, script: &str) -> Container {
     Container::from_rootfs(root.path()).args(["sh", "-c", script]).stdin(Stdio::null())
-}
-
-fn ask(address: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
-    let mut said = String::new();
-    stream.read_to_string(&mut said)?;
-    Ok(said)
 }
 
 /// Asks until somebody answers: who listens inside may not yet.
@@ -75,7 +57,7 @@ fn ask_until(address: SocketAddr) -> testkit::Result<String> {
 fn ports_of_a_container_without_any_network() -> testkit::Result {
     require!(Root, LinkKind("veth"), Program("busybox"));
     alone!();
-    own_network()?;
+    connected_network()?;
     let before = devices()?;
     let root = testkit::busybox_root()?;
     let script = "ip -o link | wc -l > /links; while true; do echo served | nc -l -p 80; done";
@@ -95,7 +77,7 @@ fn ports_of_a_container_without_any_network() -> testkit::Result {
 fn a_device_on_the_hosts_own() -> testkit::Result {
     require!(Root, LinkKind("macvlan"), Program("busybox"));
     alone!();
-    own_network()?;
+    connected_network()?;
     let root = testkit::busybox_root()?;
     let lan = Network::macvlan("wan").address([198, 51, 100, 50], 24).gateway([198, 51, 100, 2]);
     let lan = lan.hardware_address("02:00:00:00:00:09".parse()?).mtu(1400);
@@ -122,7 +104,7 @@ fn plug_ins_set_a_network_up_and_take_it_back() -> testkit::Result {
         Program("busybox")
     );
     alone!();
-    own_network()?;
+    connected_network()?;
     // The plug-in turns it on by itself; before, so that the picture is the same afterwards.
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
     let root = testkit::busybox_root()?;

@@ -18,7 +18,7 @@ pub(crate) fn run(context: &Context<'_>, given: Given) -> Outcome {
     }
     let new = New::read(given)?;
     if detach {
-        return detached(context, &new);
+        return begun(&new::made(context, &new, Owner::Nobody)?);
     }
     attended(context, keep, || new::made(context, &new, Owner::Caller), Handle::start)
 }
@@ -29,7 +29,7 @@ pub(crate) fn anew(context: &Context<'_>, detach: bool, make: impl FnOnce() -> R
 }
 
 /// Waits for the end of a container, and deletes it unless it is to be kept.
-fn attended(
+pub(crate) fn attended(
     context: &Context<'_>,
     keep: bool,
     make: impl FnOnce() -> Result<Handle, Failure>,
@@ -49,8 +49,8 @@ fn attended(
     Ok(status)
 }
 
-fn detached(context: &Context<'_>, new: &New) -> Outcome {
-    let handle = new::made(context, new, Owner::Nobody)?;
+/// Lets the program of a container run that goes on without this one. If it cannot, none is left.
+pub(crate) fn begun(handle: &Handle) -> Outcome {
     if let Err(error) = handle.start() {
         let _deleted = handle.delete_force();
         return Err(error.into());
@@ -59,7 +59,7 @@ fn detached(context: &Context<'_>, new: &New) -> Outcome {
 }
 
 /// From its start, whatever that is, to its end.
-pub(crate) fn lived(
+fn lived(
     context: &Context<'_>,
     handle: &Handle,
     signals: Forwarded,

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use keelbox_network::{Bridge, ErrorKind, NewBridge, Publish};
 use keelbox_testkit as testkit;
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, setns};
+use testkit::network::{own_router, picture, run};
 use testkit::{alone, require};
 
 /// A host of its own: the calling thread's network from now on. Locks are kept in a directory that goes with it.
@@ -16,30 +17,13 @@ struct Host(tempfile::TempDir);
 
 impl Host {
     fn new() -> testkit::Result<Self> {
-        unshare(CloneFlags::CLONE_NEWNET)?;
-        run("ip", &["link", "set", "lo", "up"])?;
-        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+        own_router()?;
         Ok(Self(tempfile::tempdir()?))
     }
 
     fn bridge(&self, name: &str) -> NewBridge {
         Bridge::builder(name).state(self.0.path().join("networks"))
     }
-
-    /// What the host's network consists of: devices, and the packet filter's tables.
-    fn picture() -> testkit::Result<String> {
-        // Of the devices the names: their states go on for a moment.
-        let devices = run("ip", &["-o", "link"])?;
-        let devices: Vec<&str> = devices.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
-        Ok(devices.join("\n") + &run("nft", &["list", "tables"])?)
-    }
-}
-
-fn run(program: &str, args: &[&str]) -> std::io::Result<String> {
-    let output = Command::new(program).args(args).output()?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {args:?}: {errors}");
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// A process with a network namespace of its own.
@@ -100,7 +84,7 @@ fn members_reach_each_other_and_nothing_is_left() -> testkit::Result {
     require!(Root, LinkKind("bridge"), PacketFilter, Program("unshare"));
     alone!();
     let host = Host::new()?;
-    let before = Host::picture()?;
+    let before = picture()?;
     let shop = host.bridge("shop").create()?;
     assert_eq!(shop.gateway().to_string(), "10.83.0.1");
     let (one, two) = (Inside::new()?, Inside::new()?);
@@ -116,7 +100,7 @@ fn members_reach_each_other_and_nothing_is_left() -> testkit::Result {
     drop((first, second));
     assert_eq!(shop.members()?, []);
     drop(shop);
-    assert_eq!(Host::picture()?, before);
+    assert_eq!(picture()?, before);
     Ok(())
 }
 
@@ -172,7 +156,7 @@ fn ports_lead_inside_by_every_way() -> testkit::Result {
     let shop = host.bridge("shop").create()?;
     let (web, other) = (Inside::new()?, Inside::new()?);
     let _other = shop.endpoint().attach(other.0.id(), None, &[])?;
-    let before = Host::picture()?;
+    let before = picture()?;
     let ports: Vec<Publish> = ["8080:80".parse()?, "0.0.0.0:8081:80".parse()?, "80".parse()?].to_vec();
     let attached = shop.endpoint().attach(web.0.id(), Some("web"), &ports)?;
     web.serve(80)?;
@@ -195,7 +179,7 @@ fn ports_lead_inside_by_every_way() -> testkit::Result {
     let taken = shop.endpoint().attach(Inside::new()?.0.id(), None, &["8080:80".parse()?]).expect_err("taken");
     assert_eq!(taken.kind(), ErrorKind::Taken);
     drop(attached);
-    assert_eq!(Host::picture()?, before);
+    assert_eq!(picture()?, before);
     assert!(ask("127.0.0.1:8080".parse()?).is_err());
     Ok(())
 }
@@ -241,7 +225,7 @@ fn what_cannot_be_made_is_told_and_leaves_nothing() -> testkit::Result {
     run("ip", &["link", "add", "theirs", "type", "bridge"])?;
     run("ip", &["addr", "add", "10.9.0.1/16", "dev", "theirs"])?;
     run("ip", &["link", "set", "theirs", "up"])?;
-    let before = Host::picture()?;
+    let before = picture()?;
     let kind = |new: NewBridge| new.create().map(drop).map_err(|error| (error.kind(), error.to_string()));
     for name in ["other", "theirs", "lo"] {
         let (kind, text) = kind(host.bridge(name)).expect_err(name);
@@ -257,7 +241,7 @@ fn what_cannot_be_made_is_told_and_leaves_nothing() -> testkit::Result {
     let (off, text) = kind(host.bridge("shop")).expect_err("no forwarding");
     assert_eq!(off, ErrorKind::Unsupported);
     assert!(text.contains("net.ipv4.ip_forward is 0"), "{text}");
-    assert_eq!(Host::picture()?, before);
+    assert_eq!(picture()?, before);
     host.bridge("shop").internal().create()?;
     host.bridge("shop").forwarding().create()?;
     assert_eq!(std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward")?, "1\n");
@@ -265,7 +249,7 @@ fn what_cannot_be_made_is_told_and_leaves_nothing() -> testkit::Result {
     let (differs, _) = kind(host.bridge("shop").internal()).expect_err("it is not internal");
     assert_eq!(differs, ErrorKind::Taken);
     drop(shop);
-    assert_eq!(Host::picture()?, before);
+    assert_eq!(picture()?, before);
     Ok(())
 }
 

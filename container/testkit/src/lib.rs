@@ -9,6 +9,7 @@
 //! | [`Racer`] | two names that change places all the time |
 //! | [`PROBE`], [`probe_root`] | a static program that tells, from inside, what a container is like |
 //! | [`busybox_root`], [`debian_layout`] | real user lands |
+//! | [`network`] | a network of the test's own, and what is in it |
 //! | [`golden!`] | compares text with a file in `tests/golden` |
 //!
 //! ```
@@ -57,6 +58,7 @@ mod canary;
 mod golden;
 mod leak;
 mod need;
+pub mod network;
 mod probe;
 mod racer;
 mod rerun;

@@ -106,7 +106,7 @@ fn missing(program: &str) -> io::Error {
 }
 
 /// Runs a command and returns what it printed.
-fn run(command: &mut Command) -> io::Result<String> {
+pub(crate) fn run(command: &mut Command) -> io::Result<String> {
     let output = command.stdin(Stdio::null()).output()?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {

@@ -4,38 +4,29 @@
 //! out where the trees come from.
 
 use super::tree::{Key, Tree, What, join};
+use super::way::Way;
 use crate::Result;
-use crate::unpack::tree::{MAX_LINKS, Name, split};
+use crate::unpack::tree::Name;
 use std::collections::HashMap;
 
 impl Tree {
     /// What a path leads to, through all links.
     pub(crate) fn resolve(&self, components: &[Name]) -> Option<(Key, &What)> {
-        let mut pending: Vec<Vec<u8>> = components.iter().rev().map(|part| part.to_vec()).collect();
-        let (mut at, mut links) = (Key::new(), 0);
-        while let Some(name) = pending.pop() {
-            if name == b".." {
-                at.truncate(at.iter().rposition(|byte| *byte == 0).unwrap_or(0));
-                continue;
-            }
-            let child = join(&at, &name);
+        let mut way = Way::along(components);
+        while let Some(child) = way.next() {
             if let Some(target) = self.link_at(&child, None) {
-                links += 1;
-                if links > MAX_LINKS {
+                if !way.follow(&target) {
                     return None;
                 }
-                if target.starts_with(b"/") {
-                    at.clear();
-                }
-                pending.extend(split(&target).into_iter().rev().map(|part| part.to_vec()));
                 continue;
             }
             match self.what(&child)? {
-                What::Directory { .. } => at = child,
-                What::File(_) if pending.is_empty() => at = child,
+                What::Directory { .. } => way.enter(child),
+                What::File(_) if way.is_over() => way.enter(child),
                 _ => return None,
             }
         }
+        let at = way.end();
         static ROOT: What = What::Directory { attributes: None, opaque: false };
         let what = if at.is_empty() { Some(&ROOT) } else { self.what(&at) };
         what.map(|what| (at, what))

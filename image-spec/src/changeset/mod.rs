@@ -12,6 +12,7 @@ mod header;
 mod parts;
 mod tree;
 mod walk;
+mod way;
 mod write;
 
 pub(crate) use archive::read as read_archive;

@@ -5,8 +5,9 @@
 //! below it, hard links share a file. Nothing is on disk. Leaves out where entries come from and how they are written.
 
 use super::content::Content;
+use super::way::Way;
 use crate::tar::{EntryKind, Time};
-use crate::unpack::tree::{MAX_LINKS, Name, Xattr, split};
+use crate::unpack::tree::{Name, Xattr};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 
@@ -224,35 +225,21 @@ impl Tree {
 
     /// The directory that these components lead to, through links of this tree and of `below`, made where it is missing.
     pub(crate) fn parent<Part: AsRef<[u8]>>(&mut self, components: &[Part], below: Option<&Tree>) -> Result<Key> {
-        let mut pending: Vec<Vec<u8>> = components.iter().rev().map(|part| part.as_ref().to_vec()).collect();
-        let (mut at, mut links) = (Key::new(), 0);
-        while let Some(name) = pending.pop() {
-            if name == b".." {
-                at.truncate(at.iter().rposition(|byte| *byte == 0).unwrap_or(0));
+        let mut way = Way::along(components);
+        while let Some(child) = way.next() {
+            if let Some(target) = self.link_at(&child, below) {
+                if !way.follow(&target) {
+                    return Err(Error::format("a path through more than 40 symbolic links"));
+                }
                 continue;
             }
-            let child = join(&at, &name);
-            match self.link_at(&child, below) {
-                Some(target) => {
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Err(Error::format("a path through more than 40 symbolic links"));
-                    }
-                    if target.starts_with(b"/") {
-                        at.clear();
-                    }
-                    pending.extend(split(&target).into_iter().rev().map(|part| part.to_vec()));
-                }
-                None => {
-                    if !matches!(self.what(&child), Some(What::Directory { .. })) {
-                        let hides = self.what(&child).is_some();
-                        self.set(child.clone(), What::Directory { attributes: None, opaque: hides });
-                    }
-                    at = child;
-                }
+            if !matches!(self.what(&child), Some(What::Directory { .. })) {
+                let hides = self.what(&child).is_some();
+                self.set(child.clone(), What::Directory { attributes: None, opaque: hides });
             }
+            way.enter(child);
         }
-        Ok(at)
+        Ok(way.end())
     }
 
     /// The target of the symbolic link at a path, if there is one.
@@ -301,27 +288,16 @@ impl Tree {
 
     /// The file that these components lead to, through links in this tree but not through one at the end.
     fn find(&self, components: &[Name]) -> Option<usize> {
-        let mut pending: Vec<Vec<u8>> = components.iter().rev().map(|part| part.to_vec()).collect();
-        let (mut at, mut links) = (Key::new(), 0);
-        while let Some(name) = pending.pop() {
-            if name == b".." {
-                at.truncate(at.iter().rposition(|byte| *byte == 0).unwrap_or(0));
-                continue;
-            }
-            let child = join(&at, &name);
+        let mut way = Way::along(components);
+        while let Some(child) = way.next() {
             match self.what(&child)? {
-                What::Directory { .. } => at = child,
-                What::File(inode) if pending.is_empty() => return Some(*inode),
+                What::Directory { .. } => way.enter(child),
+                What::File(inode) if way.is_over() => return Some(*inode),
                 What::File(inode) => {
                     let Body::Symlink(target) = &self.inodes[*inode].body else { return None };
-                    links += 1;
-                    if links > MAX_LINKS {
+                    if !way.follow(target) {
                         return None;
                     }
-                    if target.starts_with(b"/") {
-                        at.clear();
-                    }
-                    pending.extend(split(target).into_iter().rev().map(|part| part.to_vec()));
                 }
                 What::Whiteout | What::Link(_) => return None,
             }

@@ -6,7 +6,7 @@
 mod settings;
 pub(crate) mod table;
 
-use keelbox::{Container, Image, Process, Signal, Stdio, Store};
+use keelbox::{Container, Handle, Image, Process, Signal, Stdio, Store};
 
 use crate::context::{Context, Manager};
 use crate::failure::{Failure, Outcome};
@@ -92,19 +92,10 @@ fn forward(process: &Process, signals: Forwarded) -> Result<(), Failure> {
 }
 
 fn named(context: &Context<'_>, container: Container, id: &str, detach: bool) -> Outcome {
-    let signals = if detach { None } else { Some(Forwarded::hold()?) };
-    let handle = context.runtime.create(&container.build()?, id)?;
-    let Some(signals) = signals else {
-        if let Err(error) = handle.start() {
-            let _deleted = handle.delete_force();
-            return Err(error.into());
-        }
-        return print(&format!("{id}\n"));
-    };
-    let end = run::lived(context, &handle, signals, keelbox::Handle::start);
-    let deleted = handle.delete_force();
-    context.warn(&handle);
-    let status = end?;
-    deleted?;
-    Ok(status)
+    let make = || Ok(context.runtime.create(&container.build()?, id)?);
+    if !detach {
+        return run::attended(context, false, make, Handle::start);
+    }
+    run::begun(&make()?)?;
+    print(&format!("{id}\n"))
 }
