@@ -105,8 +105,14 @@ impl<K: Kernel> Machine<'_, K> {
         }
         match self.inside(path, flags) {
             Err(Errno::ENOENT) if create != Create::Nothing => {
-                self.make(path, create)?;
-                self.inside(path, flags)
+                match self.make(path, create) {
+                    // Another container with the same root was faster; a link that leads nowhere is in the way all the same.
+                    Err(Errno::EEXIST) => self.inside(path, flags).map_err(|errno| match errno {
+                        Errno::ENOENT => Errno::EEXIST,
+                        errno => errno,
+                    }),
+                    made => made.and_then(|()| self.inside(path, flags)),
+                }
             }
             opened => opened,
         }

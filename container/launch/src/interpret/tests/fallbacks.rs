@@ -31,6 +31,26 @@ fn attributes_of_a_tree_wait_for_its_place() {
     assert_eq!(mounts(&kernel), expected);
 }
 
+/// Two containers with the same root may make the same place to mount on; a link that leads nowhere is none.
+#[test]
+fn a_place_that_another_one_has_made_meanwhile_is_as_good() {
+    for (second, expected) in
+        [(None, Ok(())), (Some(Err(Errno::ENOENT)), Err(Stop::Failed { step: 1, errno: Errno::EEXIST }))]
+    {
+        let attach = Step::Attach { tree: Slot(3), target: text("/etc/hosts"), create: Create::File };
+        let mut looked = 0;
+        let (outcome, _) = perform(&[tree("/srv", 0, 3), attach], CONTROL, |_, made, _| match made.name.as_str() {
+            "openat2" if made.texts == ["/etc/hosts"] => {
+                looked += 1;
+                if looked == 1 { Some(Err(Errno::ENOENT)) } else { second }
+            }
+            "openat" if made.texts == ["hosts"] => Some(Err(Errno::EEXIST)),
+            _ => None,
+        });
+        assert_eq!((outcome, looked), (expected, 2));
+    }
+}
+
 #[test]
 fn the_new_root_is_as_read_only_as_it_was_asked_for() {
     let steps = [tree("/srv", 1, 0), Step::PivotRoot { tree: Slot(0), detached: 1 }];
