@@ -7,7 +7,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::raw::Errno;
+use super::raw::{Call, Errno, Kernel, Linux};
 
 /// The third version of `capget(2)`, with two words for each set.
 const VERSION_3: u32 = 0x2008_0522;
@@ -41,8 +41,7 @@ pub fn keep_capabilities(kept: u64) -> Result<(), Errno> {
         sets[word * 3 + 1] &= kept;
         sets[word * 3 + 2] = 0;
     }
-    // SAFETY: version 3 reads 8 bytes of `header` and 24 of `sets`; it changes the calling thread's credentials only.
-    check(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) }).map(drop)
+    Linux.perform(Call::capset(&header, &sets)).map(drop)
 }
 
 /// What is forbidden unless a rule allows it, by kind.
@@ -97,8 +96,7 @@ pub fn restrict_files(directories: &[BorrowedFd<'_>]) -> Result<bool, Errno> {
         // SAFETY: the kernel reads one `Beneath`, 12 bytes, through the pointer.
         check(unsafe { libc::syscall(libc::SYS_landlock_add_rule, set, kind, &raw const rule, 0) })?;
     }
-    // SAFETY: sets a flag of the calling thread; no memory is read.
-    check(libc::c_long::from(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }))?;
+    Linux.perform(Call::prctl(libc::PR_SET_NO_NEW_PRIVS as u32, 1, 0))?;
     // SAFETY: the kernel reads no memory; it changes the calling thread only.
     check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) })?;
     Ok(true)
