@@ -1,7 +1,7 @@
 //! Containers in networks of this machine, in a network namespace that each test makes for itself.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::IpAddr;
 use std::process::{Command, Stdio as StdStdio};
 use std::time::{Duration, Instant};
 

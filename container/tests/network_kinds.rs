@@ -1,10 +1,8 @@
 //! The other kinds of networks: ports without any network, a device on the host's, plug-ins, and pasta for an ordinary user; each in a
 //! network namespace that the test makes for itself.
 
-use std::io::Read;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use keelbox::{Container, ErrorKind, Network, Stdio, tcp};

@@ -31,7 +31,7 @@ pub fn publish(pid: u32, ports: &[Publish]) -> Result<Attachment> {
     let namespace = namespace_of(pid).map_err(|error| Error::os(attempt(), error))?;
     let bound = publish::bind(ports)?;
     let published = bound.iter().map(|bound| (bound.publish, bound.address)).collect();
-    let to = |_: &Publish, bound: IpAddr| match bound {
+    let to = |bound: IpAddr| match bound {
         IpAddr::V4(_) => Some(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(_) => Some(Ipv6Addr::LOCALHOST.into()),
     };

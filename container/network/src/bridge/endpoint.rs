@@ -116,8 +116,7 @@ impl Endpoint {
         })?;
         joined.wait().map_err(cannot)?;
         let addresses = joined.member.addresses.clone();
-        let to = |publish: &Publish, bound: IpAddr| -> Option<IpAddr> {
-            let _ = publish;
+        let to = |bound: IpAddr| -> Option<IpAddr> {
             addresses
                 .iter()
                 .copied()
@@ -138,14 +137,10 @@ impl Endpoint {
     fn wanted(&self) -> Result<Option<u32>> {
         let Some(address) = self.address else { return Ok(None) };
         let subnets = &self.bridge.inner.subnets;
-        let found = subnets.iter().find_map(|subnet| Some((subnet.offset(address)?, subnet)));
-        match found.filter(|(offset, subnet)| subnet.numbers().contains(offset)) {
-            Some((offset, _)) if fits(subnets, offset) => Ok(Some(offset)),
-            _ => {
-                let why = format!("{address} is no address that a member of {} can have", self.attempt());
-                Err(Error::invalid(why))
-            }
-        }
+        let found = subnets.iter().find_map(|subnet| subnet.offset(address));
+        found.filter(|offset| fits(subnets, *offset)).map(Some).ok_or_else(|| {
+            Error::invalid(format!("{address} is no address that a member of {} can have", self.attempt()))
+        })
     }
 
     /// Makes the pair of devices whose name is the lease.
@@ -324,7 +319,7 @@ impl Joined {
         Ok(())
     }
 
-    fn publish(&mut self, bound: &[publish::Bound], to: &dyn Fn(&Publish, IpAddr) -> Option<IpAddr>) -> Result<()> {
+    fn publish(&mut self, bound: &[publish::Bound], to: &dyn Fn(IpAddr) -> Option<IpAddr>) -> Result<()> {
         let inner = &self.bridge.inner;
         let table = format!("{}-{}", inner.table, self.member.device);
         let done = rules::publish(&mut inner.kernel().filter, &table, bound, to);

@@ -34,7 +34,7 @@ pub(super) fn create(new: NewBridge) -> Result<Bridge> {
     let _turn = locks.turn()?;
     let using = locks.use_of(&new.name)?;
     sweep(&locks, &mut route, &mut filter);
-    let mut undo = Undo { made: None, using: Some(using), route, joined: false };
+    let mut undo = Undo { made: None, using: Some(using), route: &mut route, joined: false };
     let (link, subnets) = undo.link(&new)?;
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -48,21 +48,21 @@ pub(super) fn create(new: NewBridge) -> Result<Bridge> {
     let names = names.inspect_err(|_| rules::end(&mut filter, &table))?;
     let Some(using) = undo.using.take() else { return Err(cannot(Errno::EPROTO)) };
     undo.made = None;
-    let route = std::mem::replace(&mut undo.route, Route::here().map_err(cannot)?);
+    drop(undo);
     let kernel = Mutex::new(Kernel { route, filter, next: 0 });
     let (internal, mtu, using) = (new.internal, new.mtu, Mutex::new(using));
     Ok(Bridge { inner: Arc::new(Inner { link, subnets, internal, names, mtu, table, kernel, locks, using }) })
 }
 
 /// What has been made, and goes unless the network comes about.
-struct Undo {
+struct Undo<'r> {
     made: Option<u32>,
     using: Option<super::lock::Use>,
-    route: Route,
+    route: &'r mut Route,
     joined: bool,
 }
 
-impl Drop for Undo {
+impl Drop for Undo<'_> {
     fn drop(&mut self) {
         let using = self.using.take();
         if self.joined {
@@ -76,7 +76,7 @@ impl Drop for Undo {
     }
 }
 
-impl Undo {
+impl Undo<'_> {
     /// The bridge, made or found, and its subnets.
     fn link(&mut self, new: &NewBridge) -> Result<(Link, Vec<Subnet>)> {
         let cannot = |errno: Errno| Error::os(attempt(&new.name), errno);

@@ -14,7 +14,7 @@ use crate::nft::expression::{
     padded,
 };
 use crate::nft::{Batch, FILTER_BRIDGE, FILTER_FORWARD, Family, Filter, NAT_IN, NAT_LOCAL, NAT_OUT};
-use crate::publish::{Bound, Protocol, Publish};
+use crate::publish::{Bound, Protocol};
 use crate::subnet::Subnet;
 
 const IPV4: u16 = 0x0800;
@@ -123,12 +123,12 @@ pub(crate) fn publish(
     filter: &mut Filter,
     table: &str,
     ports: &[Bound],
-    to: &dyn Fn(&Publish, IpAddr) -> Option<IpAddr>,
+    to: &dyn Fn(IpAddr) -> Option<IpAddr>,
 ) -> Result<bool, Errno> {
     let mut rules = Vec::new();
     for bound in ports.iter().filter(|bound| !bound.address.ip().is_loopback()) {
         let (here, publish) = (bound.address, &bound.publish);
-        let Some(address) = to(publish, here.ip()).filter(|address| address.is_ipv4() == here.is_ipv4()) else {
+        let Some(address) = to(here.ip()).filter(|address| address.is_ipv4() == here.is_ipv4()) else {
             continue;
         };
         let rule = match here.ip().is_unspecified() {

@@ -18,7 +18,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::error::{Error, Result};
-use crate::publish::{Bound, Door, Publish};
+use crate::publish::{Bound, Door};
 use packets::Packets;
 use stream::{Connection, More};
 
@@ -48,10 +48,10 @@ struct Work {
 
 impl Forwarder {
     /// Starts the thread.
-    pub(crate) fn start(bound: Vec<Bound>, to: &dyn Fn(&Publish, IpAddr) -> Option<IpAddr>) -> Result<Self> {
+    pub(crate) fn start(bound: Vec<Bound>, to: &dyn Fn(IpAddr) -> Option<IpAddr>) -> Result<Self> {
         let cannot = |error: std::io::Error| Error::os("cannot carry what comes by published ports", error);
         let doors = bound.into_iter().filter_map(|bound| {
-            let inside = SocketAddr::new(to(&bound.publish, bound.address.ip())?, bound.publish.inside());
+            let inside = SocketAddr::new(to(bound.address.ip())?, bound.publish.inside());
             Some((bound.socket, inside))
         });
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);

@@ -73,7 +73,7 @@ impl Socket {
             self.sequence = self.sequence.wrapping_add(1);
             let message = message(kind, REQUEST | flags, self.sequence, body);
             send(self.descriptor.as_raw_fd(), &message, MsgFlags::empty())?;
-            if let (answers, false) = self.answers(1)? {
+            if let (answers, false) = self.answers()? {
                 return Ok(answers);
             }
         }
@@ -110,9 +110,10 @@ impl Socket {
         failure.map_or(Ok(()), Err)
     }
 
-    fn answers(&self, expected: usize) -> Result<(Vec<Answer>, bool), Errno> {
-        let (mut answers, mut room, mut interrupted, mut heard) = (Vec::new(), vec![0u8; 64 << 10], false, 0);
-        while heard < expected {
+    /// What is answered to the last request, and whether it changed meanwhile.
+    fn answers(&self) -> Result<(Vec<Answer>, bool), Errno> {
+        let (mut answers, mut room, mut interrupted, mut heard) = (Vec::new(), vec![0u8; 64 << 10], false, false);
+        while !heard {
             let length = receive(&self.descriptor, &mut room)?;
             for (kind, flags, sequence, body) in messages(room.get(..length).unwrap_or_default()) {
                 if sequence != self.sequence {
@@ -120,7 +121,7 @@ impl Socket {
                 }
                 interrupted |= flags & INTERRUPTED != 0;
                 match (kind, code(body)) {
-                    (DONE, _) | (ERROR, None) => heard += 1,
+                    (DONE, _) | (ERROR, None) => heard = true,
                     (ERROR, Some(errno)) => return Err(errno),
                     (kind, _) => answers.push((kind, body.to_vec())),
                 }
