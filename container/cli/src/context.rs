@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use keelbox::crates::cgroups::systemd::Bus;
-use keelbox::{ErrorKind, Handle, Runtime};
+use keelbox::{Container, ErrorKind, Handle, Runtime};
 
 use crate::failure::Failure;
 use crate::log::{Form, Log};
@@ -32,6 +32,22 @@ impl<'l> Context<'l> {
     pub(crate) fn of(global: &Given, log: &'l Log) -> Result<Self, Failure> {
         rootless(global)?;
         Ok(Self { runtime: runtime(global.path("root")), log, manager: manager(global)? })
+    }
+
+    /// Refuses a manager of control groups that there is not.
+    pub(crate) fn can_group(&self) -> Result<(), Failure> {
+        match self.manager {
+            Manager::Disabled => Err(Failure::new("cannot honour --cgroup-manager=disabled: it is not supported yet")),
+            Manager::Cgroupfs | Manager::Systemd => Ok(()),
+        }
+    }
+
+    /// A container whose control group the right manager makes.
+    pub(crate) fn grouped(&self, container: Container) -> Container {
+        match self.manager {
+            Manager::Systemd => container.systemd(&bus()),
+            Manager::Cgroupfs | Manager::Disabled => container,
+        }
     }
 
     /// Tells what went wrong with a container without making a command fail.
@@ -96,7 +112,7 @@ fn rootless(global: &Given) -> Result<(), Failure> {
 
 /// The bus of the systemd that makes control groups for this user: root's is the system's, whoever else's his own. The library reads no
 /// environment, so that is done here.
-pub(crate) fn bus() -> Bus {
+fn bus() -> Bus {
     if !is_ordinary() {
         return Bus::system();
     }

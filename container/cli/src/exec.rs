@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use keelbox::crates::launch::sys;
 use keelbox::crates::runtime_spec::process_from_json;
-use keelbox::{Exec, Handle, Process, Signal, Terminal};
+use keelbox::{Exec, Handle, Process, Terminal};
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -154,12 +154,9 @@ fn lived(context: &Context<'_>, further: &Further) -> Outcome {
     let target = target.map_err(|error| Failure::io("cannot duplicate a pidfd", &error))?;
     let terminal = process.terminal();
     let relay = terminal.as_ref().map(Relay::begin).transpose()?;
-    signals.pass_on(move |signal| match &terminal {
-        Some(tty) if signal == Signal::WINCH => relay::resize(tty),
-        _ => {
-            // It may have ended meanwhile.
-            let _sent = sys::send_signal(target.as_fd(), signal.number());
-        }
+    signals.pass_on(terminal, move |signal| {
+        // It may have ended meanwhile.
+        let _sent = sys::send_signal(target.as_fd(), signal.number());
     })?;
     let end = process.wait()?;
     if let Some(relay) = relay {

@@ -5,10 +5,11 @@
 
 use std::thread;
 
-use keelbox::Signal;
+use keelbox::{Signal, Tty};
 use nix::sys::signal::{SigSet, Signal as Number};
 
 use crate::failure::Failure;
+use crate::relay;
 
 /// Holds signals back from the moment it is made.
 #[derive(Debug)]
@@ -22,12 +23,15 @@ impl Forwarded {
         Ok(Self(set))
     }
 
-    /// Hands every signal to `send` from now on, as long as this program runs.
-    pub(crate) fn pass_on(self, send: impl Fn(Signal) + Send + 'static) -> Result<(), Failure> {
+    /// Hands every signal to `send` from now on, as long as this program runs; but that the window has another size, to the container's
+    /// terminal, if it has one.
+    pub(crate) fn pass_on(self, terminal: Option<Tty>, send: impl Fn(Signal) + Send + 'static) -> Result<(), Failure> {
         let pass = move || {
             while let Ok(number) = self.0.wait() {
-                if let Ok(signal) = (number as i32).to_string().parse() {
-                    send(signal);
+                match ((number as i32).to_string().parse(), &terminal) {
+                    (Ok(Signal::WINCH), Some(tty)) => relay::resize(tty),
+                    (Ok(signal), _) => send(signal),
+                    (Err(_), _) => {}
                 }
             }
         };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use keelbox::{Built, Container, Handle, Restore};
 
-use crate::context::{Context, Manager};
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::passed::Passed;
 use crate::read::Given;
@@ -61,9 +61,6 @@ impl New {
 
 /// A container up to its start. None is left if its process id cannot be told.
 pub(crate) fn made(context: &Context<'_>, new: &New, owner: Owner) -> Result<Handle, Failure> {
-    if context.manager == Manager::Disabled {
-        return Err(Failure::new("cannot honour --cgroup-manager=disabled: it is not supported yet"));
-    }
     let built = built(context, new)?;
     let process = built.oci().process().as_ref();
     let wants_terminal = process.is_some_and(|process| process.terminal().unwrap_or(false));
@@ -79,36 +76,21 @@ pub(crate) fn made(context: &Context<'_>, new: &New, owner: Owner) -> Result<Han
         _ => {}
     }
     context.log.debug(|| format!("creating container {} of bundle {}", new.id, new.bundle.display()));
-    let handle = context.runtime.create(&built, &new.id)?;
-    if let Err(failure) = told(new, &handle) {
-        let _deleted = handle.delete_force();
-        return Err(failure);
-    }
-    Ok(handle)
+    told(new, context.runtime.create(&built, &new.id)?)
 }
 
 /// A container read from disk, which runs. None is left if its process id cannot be told.
 pub(crate) fn restored(context: &Context<'_>, new: &New, how: &Restore) -> Result<Handle, Failure> {
-    if context.manager == Manager::Disabled {
-        return Err(Failure::new("cannot honour --cgroup-manager=disabled: it is not supported yet"));
-    }
-    let handle = context.runtime.restore(&built(context, new)?, &new.id, how)?;
-    if let Err(failure) = told(new, &handle) {
-        let _deleted = handle.delete_force();
-        return Err(failure);
-    }
-    Ok(handle)
+    told(new, context.runtime.restore(&built(context, new)?, &new.id, how)?)
 }
 
 fn built(context: &Context<'_>, new: &New) -> Result<Built, Failure> {
+    context.can_group()?;
     let mut container = match &new.config {
         None => Container::from_bundle(&new.bundle)?,
         Some(file) => Container::from_bundle_file(&new.bundle, file)?,
     };
-    if context.manager == Manager::Systemd {
-        container = container.systemd(&crate::context::bus());
-    }
-    container = container.home_from_passwd();
+    container = context.grouped(container).home_from_passwd();
     if let Some(socket) = &new.console_socket {
         container = container.console_socket(socket);
     }
@@ -127,10 +109,15 @@ fn built(context: &Context<'_>, new: &New) -> Result<Built, Failure> {
     Ok(container.build()?)
 }
 
-fn told(new: &New, handle: &Handle) -> Result<(), Failure> {
-    let Some(file) = &new.pid_file else { return Ok(()) };
-    let pid = handle.pid().ok_or_else(|| Failure::new(format!("the container {} has ended already", handle.id())))?;
-    write_pid(file, pid)
+/// The container, whose process id is written down if that is wanted; none is left if it cannot be.
+fn told(new: &New, handle: Handle) -> Result<Handle, Failure> {
+    let Some(file) = &new.pid_file else { return Ok(handle) };
+    let pid = handle.pid().ok_or_else(|| Failure::new(format!("the container {} has ended already", handle.id())));
+    if let Err(failure) = pid.and_then(|pid| write_pid(file, pid)) {
+        let _deleted = handle.delete_force();
+        return Err(failure);
+    }
+    Ok(handle)
 }
 
 /// Whoever waits for the file finds the whole number in it: it gets its name when it is complete.

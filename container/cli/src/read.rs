@@ -176,6 +176,16 @@ impl Given {
         values.map(|(_, value)| text(value.clone())).collect()
     }
 
+    /// The values of an option that are all of the form `NAME=VALUE`.
+    #[cfg(feature = "images")]
+    pub(crate) fn pairs(&self, option: &str) -> Result<Vec<(String, String)>, Failure> {
+        let pair = |text: String| match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+            _ => Err(Failure::new(format!("--{option} takes NAME=VALUE, not {text:?}"))),
+        };
+        self.texts(option)?.into_iter().map(pair).collect()
+    }
+
     /// The value of an option that is a number, or whatever else can be read from text.
     pub(crate) fn number<T: FromStr>(&self, name: &str) -> Result<Option<T>, Failure> {
         let Some(given) = self.text(name)? else { return Ok(None) };

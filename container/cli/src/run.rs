@@ -2,14 +2,14 @@
 //!
 //! Oldest kernel: 5.10; from 6.15 on it is also known how a program ended that somebody else has reaped.
 
-use keelbox::{ExitStatus, Handle, Signal};
+use keelbox::{ExitStatus, Handle};
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::forward::Forwarded;
 use crate::new::{self, New, Owner};
 use crate::read::Given;
-use crate::relay::{self, Relay};
+use crate::relay::Relay;
 
 pub(crate) fn run(context: &Context<'_>, given: Given) -> Outcome {
     let (detach, keep) = (given.has("detach"), given.has("keep"));
@@ -69,12 +69,9 @@ fn lived(
     let relay = terminal.as_ref().map(Relay::begin).transpose()?;
     start(handle)?;
     let target = context.runtime.open(handle.id())?;
-    signals.pass_on(move |signal| match &terminal {
-        Some(tty) if signal == Signal::WINCH => relay::resize(tty),
-        _ => {
-            // It may have ended meanwhile.
-            let _sent = target.kill(signal);
-        }
+    signals.pass_on(terminal, move |signal| {
+        // It may have ended meanwhile.
+        let _sent = target.kill(signal);
     })?;
     let end = handle.wait()?;
     if let Some(relay) = relay {

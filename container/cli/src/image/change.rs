@@ -88,13 +88,13 @@ fn layered(mut edit: Edit, given: &Given) -> Result<Edit, Failure> {
 type Setter = fn(Edit, String) -> Edit;
 
 fn set(mut edit: Edit, given: &Given) -> Result<Edit, Failure> {
-    for (name, value) in pairs(given, "env")? {
+    for (name, value) in given.pairs("env")? {
         edit = edit.env(name, value);
     }
-    for (name, value) in pairs(given, "label")? {
+    for (name, value) in given.pairs("label")? {
         edit = edit.label(name, value);
     }
-    for (name, value) in pairs(given, "annotation")? {
+    for (name, value) in given.pairs("annotation")? {
         edit = edit.annotate(name, value);
     }
     edit = given.texts("expose")?.into_iter().fold(edit, Edit::expose);
@@ -117,15 +117,6 @@ fn set(mut edit: Edit, given: &Given) -> Result<Edit, Failure> {
         }
     }
     Ok(edit)
-}
-
-/// The values of an option that are all of the form `NAME=VALUE`.
-fn pairs(given: &Given, option: &str) -> Result<Vec<(String, String)>, Failure> {
-    let pair = |text: String| match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(Failure::new(format!("--{option} takes NAME=VALUE, not {text:?}"))),
-    };
-    given.texts(option)?.into_iter().map(pair).collect()
 }
 
 /// A command line: a JSON list, or words with blanks between them; no shell looks at them.

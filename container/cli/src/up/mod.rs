@@ -6,35 +6,32 @@
 mod settings;
 pub(crate) mod table;
 
-use keelbox::{Container, Handle, Image, Process, Signal, Stdio, Store};
+use keelbox::{Container, Handle, Image, Stdio, Store};
 
-use crate::context::{Context, Manager};
+use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::forward::Forwarded;
 use crate::image::{self, Ask};
 use crate::read::{Given, text};
 use crate::relay::{self, Relay};
 use crate::{print, run};
+use settings::Files;
 
 pub(crate) fn up(context: &Context<'_>, mut given: Given) -> Outcome {
-    if context.manager == Manager::Disabled {
-        return Err(Failure::new("cannot honour --cgroup-manager=disabled: it is not supported yet"));
-    }
+    context.can_group()?;
     let name = text(given.word())?;
     let words: Vec<String> = std::mem::take(&mut given.words).into_iter().map(text).collect::<Result<_, _>>()?;
     let ask = given.choice("pull", &[("missing", Ask::Missing), ("always", Ask::Always), ("never", Ask::Never)])?;
-    // What is wrong with the options is told before anything is fetched.
-    let _unused = settings::applied(Container::from_rootfs("/"), &given, &context.runtime)?;
+    // What is wrong with the options is told before anything is fetched; what they name is read once, since it may be a pipe.
+    let files = Files::read(&given)?;
+    let _unused = settings::applied(Container::from_rootfs("/"), &given, &files, &context.runtime)?;
     let place = image::place(&given)?;
     let store = Store::open(&place)?;
     let image = image::fetched(&store, &given, &name, ask)?;
     let container = Container::from_image(&image).store(&place);
-    let container = command(settings::applied(container, &given, &context.runtime)?, &given, &image, words)?;
-    let container = match context.manager {
-        Manager::Systemd => container.systemd(&crate::context::bus()),
-        _ => container,
-    };
-    let container = settings::connected(streams(container, &given), &given, &context.runtime)?;
+    let container = command(settings::applied(container, &given, &files, &context.runtime)?, &given, &image, words)?;
+    let container = streams(context.grouped(container), &given);
+    let container = settings::connected(container, &given, &context.runtime)?;
     match (given.text("name")?, given.has("detach")) {
         (None, false) => attached(container),
         (id, detach) => named(context, container, &id.unwrap_or_else(own_id), detach),
@@ -72,23 +69,16 @@ fn attached(container: Container) -> Outcome {
     let mut process = container.spawn()?;
     let terminal = process.terminal();
     let relay = terminal.as_ref().map(Relay::begin).transpose()?;
-    forward(&process, signals)?;
+    let signaller = process.signaller()?;
+    signals.pass_on(terminal, move |signal| {
+        // It may have ended meanwhile.
+        let _sent = signaller.signal(signal);
+    })?;
     let end = process.wait()?;
     if let Some(relay) = relay {
         relay.end();
     }
     Ok(run::status(&end))
-}
-
-fn forward(process: &Process, signals: Forwarded) -> Result<(), Failure> {
-    let (signaller, terminal) = (process.signaller()?, process.terminal());
-    signals.pass_on(move |signal| match &terminal {
-        Some(tty) if signal == Signal::WINCH => relay::resize(tty),
-        _ => {
-            // It may have ended meanwhile.
-            let _sent = signaller.signal(signal);
-        }
-    })
 }
 
 fn named(context: &Context<'_>, container: Container, id: &str, detach: bool) -> Outcome {

@@ -10,31 +10,52 @@ use crate::failure::Failure;
 use crate::read::Given;
 use crate::update::bytes;
 
+/// What is in the files that the options name.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    /// Lines with variables.
+    variables: Vec<String>,
+    /// System call filters, by the name of their file.
+    filters: Vec<(String, Vec<u8>)>,
+}
+
+impl Files {
+    pub(super) fn read(given: &Given) -> Result<Self, Failure> {
+        let mut files = Self::default();
+        for file in given.texts("env-file")? {
+            let attempt = format!("cannot read variables from {file}");
+            let text = fs::read_to_string(&file).map_err(|error| Failure::io(&attempt, &error))?;
+            let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+            files.variables.extend(lines.map(str::to_owned));
+        }
+        for option in given.texts("security-opt")? {
+            let (name, file) = parts(&option);
+            if name == "seccomp" && !matches!(file, "" | "unconfined") {
+                let attempt = format!("cannot read the filter {file}");
+                let filter = fs::read(file).map_err(|error| Failure::io(&attempt, &error))?;
+                files.filters.push((file.to_owned(), filter));
+            }
+        }
+        Ok(files)
+    }
+}
+
 /// The container with everything that was asked for, but for its streams.
-pub(super) fn applied(container: Container, given: &Given, runtime: &Runtime) -> Result<Container, Failure> {
-    let container = program(container, given)?;
+pub(super) fn applied(
+    container: Container,
+    given: &Given,
+    read: &Files,
+    runtime: &Runtime,
+) -> Result<Container, Failure> {
+    let container = program(container, given, read)?;
     let container = files(container, given)?;
-    let container = isolation(container, given, runtime)?;
+    let container = isolation(container, given, read, runtime)?;
     resources(container, given)
 }
 
-/// `NAME=VALUE`.
-fn pair<'t>(option: &str, text: &'t str) -> Result<(&'t str, &'t str), Failure> {
-    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
-    pair.ok_or_else(|| Failure::new(format!("--{option} takes NAME=VALUE, not {text:?}")))
-}
-
-fn program(mut container: Container, given: &Given) -> Result<Container, Failure> {
-    for file in given.texts("env-file")? {
-        let attempt = format!("cannot read variables from {file}");
-        let text = fs::read_to_string(&file).map_err(|error| Failure::io(&attempt, &error))?;
-        let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        for line in lines {
-            container = variable(container, line);
-        }
-    }
-    for text in given.texts("env")? {
-        container = variable(container, &text);
+fn program(mut container: Container, given: &Given, read: &Files) -> Result<Container, Failure> {
+    for text in read.variables.iter().chain(&given.texts("env")?) {
+        container = variable(container, text);
     }
     if let Some(directory) = given.path("workdir") {
         container = container.current_dir(directory);
@@ -117,7 +138,7 @@ fn size_of(option: &str, text: &str) -> Result<u64, Failure> {
     size.ok_or_else(|| Failure::new(format!("--{option} takes bytes such as 64m, not {text:?}")))
 }
 
-fn isolation(mut container: Container, given: &Given, runtime: &Runtime) -> Result<Container, Failure> {
+fn isolation(mut container: Container, given: &Given, read: &Files, runtime: &Runtime) -> Result<Container, Failure> {
     container = container.profile(given.choice(
         "profile",
         &[("ordinary", Profile::Ordinary), ("trusted", Profile::Trusted), ("hostile", Profile::Hostile)],
@@ -140,12 +161,11 @@ fn isolation(mut container: Container, given: &Given, runtime: &Runtime) -> Resu
         };
     }
     container = given.texts("cap-add")?.iter().fold(container, |container, name| container.capability(name));
-    for text in given.texts("sysctl")? {
-        let (name, value) = pair("sysctl", &text)?;
+    for (name, value) in given.pairs("sysctl")? {
         container = container.sysctl(name, value);
     }
     for option in given.texts("security-opt")? {
-        container = secured(container, &option)?;
+        container = secured(container, &option, read)?;
     }
     Ok(container)
 }
@@ -206,14 +226,19 @@ fn network_of(id: &str, runtime: &Runtime) -> Result<PathBuf, Failure> {
     Ok(format!("/proc/{pid}/ns/net").into())
 }
 
-fn secured(container: Container, option: &str) -> Result<Container, Failure> {
-    let (name, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
+/// `NAME=VALUE`, or `NAME:VALUE` as docker wrote it once.
+fn parts(option: &str) -> (&str, &str) {
+    option.split_once(['=', ':']).unwrap_or((option, ""))
+}
+
+fn secured(container: Container, option: &str, read: &Files) -> Result<Container, Failure> {
+    let (name, value) = parts(option);
+    let filter = read.filters.iter().find(|(file, _)| name == "seccomp" && file == value);
+    if let Some((_, filter)) = filter {
+        return Ok(container.seccomp(filter.clone()));
+    }
     match (name, value) {
         ("seccomp", "unconfined") => Ok(container.no_seccomp()),
-        ("seccomp", file) if !file.is_empty() => {
-            let attempt = format!("cannot read the filter {file}");
-            Ok(container.seccomp(fs::read(file).map_err(|error| Failure::io(&attempt, &error))?))
-        }
         ("no-new-privileges", "" | "true") => Ok(container),
         ("no-new-privileges", "false") => Ok(container.new_privileges()),
         ("apparmor", profile) if !profile.is_empty() => Ok(container.apparmor_profile(profile)),
