@@ -261,11 +261,15 @@ impl Built {
         self.hierarchy.as_ref().map_or(Ok(None), create)
     }
 
+    /// The namespaces that a further program joins.
+    pub(crate) fn kinds(&self) -> NamespaceSet {
+        // The time namespace cannot be joined by a process that shares memory, and offsets hardly matter to a further program.
+        self.spec.namespaces().map(|(kind, _)| kind).filter(|kind| *kind != Kind::Time).collect()
+    }
+
     /// What later programs in the container need to know.
     pub(crate) fn inside(&self) -> Inside {
-        // The time namespace cannot be joined by a process that shares memory, and offsets hardly matter to a further program.
-        let kinds: NamespaceSet =
-            self.spec.namespaces().map(|(kind, _)| kind).filter(|kind| *kind != Kind::Time).collect();
+        let kinds = self.kinds();
         let process = self.spec.oci.process().clone().unwrap_or_default();
         let common = Common::of(&self.spec.oci, self.spec.callers_keyring);
         Inside {

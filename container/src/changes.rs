@@ -209,15 +209,15 @@ impl Changes {
     ///
     /// What opening the store meets.
     pub fn edit(&self, image: &Image) -> Result<Edit> {
-        self.edit_after(image, image.edit())
+        let edit = match image.store() {
+            Some(_) => image.edit(),
+            None => image.edit().store(&Store::open(&self.0.store).map_err(crate::image::refused)?),
+        };
+        Ok(self.add_to(edit))
     }
 
-    /// As [`edit`](Self::edit), where the history says `remark` about the layer.
-    pub(crate) fn edit_with_remark(&self, image: &Image, remark: &str) -> Result<Edit> {
-        self.edit_after(image, image.edit().created_by(remark))
-    }
-
-    fn edit_after(&self, image: &Image, edit: Edit) -> Result<Edit> {
+    /// Adds them as a layer to what is made of an image.
+    pub(crate) fn add_to(&self, edit: Edit) -> Edit {
         let mut changes = Changeset::from_upper(self.0.upper());
         if let Some(ids) = &self.0.ids {
             for range in ids.users().ranges() {
@@ -227,11 +227,7 @@ impl Changes {
                 changes = changes.gids(range.inside(), range.outside(), range.count());
             }
         }
-        let edit = match image.store() {
-            Some(_) => edit,
-            None => edit.store(&Store::open(&self.0.store).map_err(crate::image::refused)?),
-        };
-        Ok(edit.add_layer(changes))
+        edit.add_layer(changes)
     }
 
     /// The directory that holds the files, as overlayfs keeps them.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Deref;
 use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -376,15 +376,11 @@ fn completed(mut given: oci::Process, own: &oci::Process) -> oci::Process {
 
 /// Who runs the program, and what is home for him.
 fn home(site: &Site<'_>, finds_home: bool, user: Option<&str>, process: &mut oci::Process) -> Result<()> {
-    let root = format!("/proc/{}/root", site.pid);
-    let root = Path::new(&root);
-    if let Some(user) = user {
-        if finds_home {
-            crate::user::leave_home(root, process);
-        }
-        crate::user::resolve_in(site.pid, user, process)?;
-    } else if finds_home {
-        crate::user::go_home(root, process);
+    let root = PathBuf::from(format!("/proc/{}/root", site.pid));
+    match user {
+        Some(user) => crate::user::resolve_in(&root, user, finds_home, process)?,
+        None if finds_home => crate::user::go_home(&root, process),
+        None => {}
     }
     Ok(())
 }

@@ -28,11 +28,17 @@ pub(crate) fn resolve(
     apply(user, &read("/etc/passwd")?, &read("/etc/group")?, process)
 }
 
-/// As [`resolve`], in the file system that a running process sees.
-pub(crate) fn resolve_in(pid: u32, user: &str, process: &mut oci::Process) -> Result<()> {
-    let root = format!("/proc/{pid}/root");
-    let read = |file: &str| read_in(Path::new(&root), file);
-    apply(user, &read("/etc/passwd")?, &read("/etc/group")?, process)
+/// As [`resolve`], in the directory that is the root of `process`. With `moves`, the home that it has from its user goes first, so that the
+/// other one gets his own.
+pub(crate) fn resolve_in(directory: &Path, user: &str, moves: bool, process: &mut oci::Process) -> Result<()> {
+    let passwd = read_in(directory, "/etc/passwd")?;
+    if moves {
+        let own = format!("HOME={}", home_in(&passwd, process));
+        if let Some(environment) = process.env_mut() {
+            environment.retain(|variable| *variable != own);
+        }
+    }
+    apply(user, &passwd, &read_in(directory, "/etc/group")?, process)
 }
 
 fn apply(text: &str, passwd: &[u8], group: &[u8], process: &mut oci::Process) -> Result<()> {
@@ -60,27 +66,18 @@ fn apply(text: &str, passwd: &[u8], group: &[u8], process: &mut oci::Process) ->
     Ok(())
 }
 
-/// The home of the user that `process` names by its number, in the directory that is its root: `/` where nothing readable tells one.
-fn home_in(directory: &Path, process: &oci::Process) -> String {
+/// The home of the user that `process` names by its number: `/` where nothing tells one.
+fn home_in(passwd: &[u8], process: &oci::Process) -> String {
     let number = format!("{}:{}", process.user().uid(), process.user().gid());
-    let passwd = read_in(directory, "/etc/passwd").unwrap_or_default();
-    let found = number.parse::<User>().ok().and_then(|user| user.resolve(&passwd, &[]).ok());
+    let found = number.parse::<User>().ok().and_then(|user| user.resolve(passwd, &[]).ok());
     found.and_then(|user| user.home).unwrap_or_else(|| "/".into())
 }
 
 /// Gives `process` the home of its user, unless `HOME` is set.
 pub(crate) fn go_home(directory: &Path, process: &mut oci::Process) {
     if !process.env().iter().flatten().any(|variable| variable.starts_with("HOME=")) {
-        let home = home_in(directory, process);
+        let home = home_in(&read_in(directory, "/etc/passwd").unwrap_or_default(), process);
         set_variable(process, "HOME", &home);
-    }
-}
-
-/// Takes away the home that `process` has from its user, so that another user gets his own.
-pub(crate) fn leave_home(directory: &Path, process: &mut oci::Process) {
-    let own = format!("HOME={}", home_in(directory, process));
-    if let Some(environment) = process.env_mut() {
-        environment.retain(|variable| *variable != own);
     }
 }
 

@@ -48,7 +48,7 @@ impl Room<'_> {
         if let Some(from) = &copy.from {
             let from = self.fill(from, number)?;
             let stage = find_stage(self.earlier.iter().map(|stage| stage.name.as_deref()), &from);
-            let image = match stage.and_then(|index| self.earlier[index].image.clone()) {
+            let image = match stage.and_then(|index| self.earlier[index].made.clone()).map(|(image, _)| image) {
                 Some(image) => image,
                 None => build.find_image(&from, self.store, number)?,
             };

@@ -263,8 +263,26 @@ impl Build {
         self
     }
 
-    fn literal(&self, value: impl Into<String>) -> String {
-        words::literal(&value.into(), self.escape)
+    fn literal(&self, value: &str) -> String {
+        words::literal(value, self.escape)
+    }
+
+    /// A step with one value.
+    fn one(self, word: &str, value: impl Into<String>, make: impl FnOnce(String) -> Instruction) -> Self {
+        let value = value.into();
+        let instruction = make(self.literal(&value));
+        self.step(format!("{word} {value}"), instruction)
+    }
+
+    /// A step with a name and its value.
+    fn pair(
+        self,
+        word: &str,
+        (name, value): (String, String),
+        make: impl FnOnce(Vec<(String, String)>) -> Instruction,
+    ) -> Self {
+        let instruction = make(vec![(self.literal(&name), self.literal(&value))]);
+        self.step(format!("{word} {name}={value}"), instruction)
     }
 
     /// `COPY`: files or the content of directories of the context, where `*` and `?` stand for parts of names. A target that
@@ -289,32 +307,22 @@ impl Build {
 
     /// `ENV`: a variable of the environment.
     pub fn env(self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        let (name, value) = (name.into(), value.into());
-        let pair = (self.literal(&name), self.literal(&value));
-        self.step(format!("ENV {name}={value}"), Instruction::Env(vec![pair]))
+        self.pair("ENV", (name.into(), value.into()), Instruction::Env)
     }
 
     /// `LABEL`.
     pub fn label(self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        let (name, value) = (name.into(), value.into());
-        let pair = (self.literal(&name), self.literal(&value));
-        self.step(format!("LABEL {name}={value}"), Instruction::Label(vec![pair]))
+        self.pair("LABEL", (name.into(), value.into()), Instruction::Label)
     }
 
     /// `WORKDIR`: the directory of later steps and of the image, made if it is missing.
     pub fn workdir(self, path: impl Into<String>) -> Self {
-        let path = path.into();
-        let text = format!("WORKDIR {path}");
-        let path = self.literal(path);
-        self.step(text, Instruction::Workdir(path))
+        self.one("WORKDIR", path, Instruction::Workdir)
     }
 
     /// `USER`: who later steps and programs of the image run as.
     pub fn user(self, user: impl Into<String>) -> Self {
-        let user = user.into();
-        let text = format!("USER {user}");
-        let user = self.literal(user);
-        self.step(text, Instruction::User(user))
+        self.one("USER", user, Instruction::User)
     }
 
     /// `ENTRYPOINT`. The command of the base goes, unless this build sets one.
@@ -332,17 +340,11 @@ impl Build {
 
     /// `EXPOSE`.
     pub fn expose(self, port: impl Into<String>) -> Self {
-        let port = port.into();
-        let text = format!("EXPOSE {port}");
-        let port = self.literal(port);
-        self.step(text, Instruction::Expose(vec![port]))
+        self.one("EXPOSE", port, |port| Instruction::Expose(vec![port]))
     }
 
     /// `VOLUME`.
     pub fn volume(self, path: impl Into<String>) -> Self {
-        let path = path.into();
-        let text = format!("VOLUME {path}");
-        let path = self.literal(path);
-        self.step(text, Instruction::Volume(vec![path]))
+        self.one("VOLUME", path, |path| Instruction::Volume(vec![path]))
     }
 }

@@ -38,8 +38,8 @@ pub(super) struct Room<'b> {
 /// A stage that is done, or was not needed.
 pub(super) struct Done {
     pub(super) name: Option<String>,
-    pub(super) image: Option<Image>,
-    key: Digest,
+    /// The image, and what went into it.
+    pub(super) made: Option<(Image, Digest)>,
 }
 
 impl Build {
@@ -51,20 +51,20 @@ impl Build {
             self.stages.iter().zip(&needed).filter(|(_, needed)| **needed).map(|(stage, _)| stage.lines.len()).sum();
         let (mut number, mut done) = (0, Vec::<Done>::new());
         for (stage, needed) in self.stages.iter().zip(&needed) {
-            if !needed {
-                done.push(Done { name: stage.name.clone(), image: None, key: Digest::of(b"") });
-                continue;
+            let mut made = None;
+            if *needed {
+                let mut room = self.begin(stage, &store, &done)?;
+                for line in &stage.lines {
+                    number += 1;
+                    room.line(line, number, total)?;
+                }
+                made = Some((room.image, room.key));
             }
-            let mut room = self.begin(stage, &store, &done)?;
-            for line in &stage.lines {
-                number += 1;
-                room.line(line, number, total)?;
-            }
-            let (image, key) = (Some(room.image), room.key);
-            done.push(Done { name: stage.name.clone(), image, key });
+            done.push(Done { name: stage.name.clone(), made });
         }
         done.pop()
-            .and_then(|last| last.image)
+            .and_then(|last| last.made)
+            .map(|(image, _)| image)
             .ok_or_else(|| Error::new(ErrorKind::Invalid, "there is nothing to build"))
     }
 
@@ -84,7 +84,7 @@ impl Build {
     fn needed(&self, target: usize) -> Result<Vec<bool>> {
         let mut needed = vec![false; target + 1];
         needed[target] = true;
-        for index in (0..=target).rev().collect::<Vec<_>>() {
+        for index in (0..=target).rev() {
             if !needed[index] {
                 continue;
             }
@@ -157,8 +157,8 @@ impl Build {
         let invalid = |why: String| self.refused(stage.number, ErrorKind::Invalid, why);
         let name = self.global(name).map_err(invalid)?;
         let found = find_stage(earlier.iter().map(|stage| stage.name.as_deref()), &name);
-        if let Some(Done { image: Some(image), key, .. }) = found.and_then(|index| earlier.get(index)) {
-            return Ok((image.clone(), key.clone()));
+        if let Some(made) = found.and_then(|index| earlier.get(index)).and_then(|done| done.made.as_ref()) {
+            return Ok(made.clone());
         }
         let image = self.find_image(&name, store, stage.number)?;
         if let Some(platform) = platform {
@@ -212,16 +212,13 @@ impl Build {
 }
 
 /// A stage by name, or by number.
-pub(super) fn find_stage<'n>(names: impl Iterator<Item = Option<&'n str>> + Clone, wanted: &str) -> Option<usize> {
-    let lower = wanted.to_ascii_lowercase();
-    let count = names.clone().count();
-    names
-        .clone()
-        .enumerate()
-        .filter(|(_, name)| *name == Some(lower.as_str()))
-        .map(|(index, _)| index)
-        .last()
-        .or_else(|| wanted.parse().ok().filter(|number| *number < count))
+pub(super) fn find_stage<'n>(
+    mut names: impl ExactSizeIterator<Item = Option<&'n str>> + DoubleEndedIterator,
+    wanted: &str,
+) -> Option<usize> {
+    let (lower, count) = (wanted.to_ascii_lowercase(), names.len());
+    let named = names.rposition(|name| name == Some(lower.as_str()));
+    named.or_else(|| wanted.parse().ok().filter(|number| *number < count))
 }
 
 impl Room<'_> {
@@ -242,9 +239,10 @@ impl Room<'_> {
             Instruction::Copy(copy) => Some(self.gather(copy, line.number)?),
             _ => None,
         };
+        let filled = self.filled(line)?;
         let input = match &copied {
             Some(copied) => copied.input(self.store).map_err(failed)?,
-            None => format!("{:?} {:?}", self.filled(line)?, self.shell),
+            None => format!("{filled:?} {:?}", self.shell),
         };
         let dated = format!("{:?} {:?}", build.epoch, build.compression);
         let context = format!("{} {input} {:?} {dated}", self.key, self.arguments);
@@ -258,15 +256,15 @@ impl Room<'_> {
             Some(image) => image,
             None => {
                 // The files that a program left are read when they are committed.
-                let (edit, _left) = match (copied, &line.instruction) {
+                let (edit, _left) = match (copied, filled) {
                     (Some(copied), _) => (self.edit().created_by(&line.text).add_layer(copied.changes), None),
                     (None, Instruction::Run(command)) => {
-                        let out = self.run(&self.arguments_of(command), line)?;
-                        (out.changes()?.edit_with_remark(&self.image, &line.text)?, Some(out))
+                        let out = self.run(&self.arguments_of(&command), line)?;
+                        (out.changes()?.add_to(self.edit().created_by(&line.text)), Some(out))
                     }
-                    (None, _) => (self.change(line)?, None),
+                    (None, filled) => (self.change(filled, line), None),
                 };
-                let image = build.dated(edit.store(self.store)).commit_unnamed().map_err(failed)?;
+                let image = build.dated(edit).commit_unnamed().map_err(failed)?;
                 cache.remember(&self.key, &image)?;
                 image
             }
@@ -337,9 +335,9 @@ impl Room<'_> {
     }
 
     /// What a step makes of the image.
-    fn change(&self, line: &Line) -> Result<Edit> {
+    fn change(&self, filled: Instruction, line: &Line) -> Edit {
         let edit = self.edit();
-        Ok(match self.filled(line)? {
+        match filled {
             Instruction::Env(pairs) => pairs.into_iter().fold(edit, |edit, (name, value)| edit.env(name, value)),
             Instruction::Label(pairs) => pairs.into_iter().fold(edit, |edit, (name, value)| edit.label(name, value)),
             Instruction::Workdir(path) => {
@@ -359,7 +357,7 @@ impl Room<'_> {
                 if lost { edit.cmd(Vec::<String>::new()) } else { edit }
             }
             Instruction::Run(_) | Instruction::Copy(_) | Instruction::Arg(_) | Instruction::Shell(_) => edit,
-        })
+        }
     }
 
     fn arguments_of(&self, command: &Command) -> Vec<String> {

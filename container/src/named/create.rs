@@ -120,7 +120,7 @@ impl Making<'_> {
         let built = self.built;
         let prospect = group::Prospect::new(self.place.id(), built)?;
         let class = rdt::Prospect::new(self.place.id(), &built.spec)?;
-        let kinds = built.inside().kinds;
+        let kinds = built.kinds();
         let mut intent =
             Record::intent(prospect.directories.clone(), built.spec.bundle.clone(), kinds, built.filter.as_ref());
         intent.special = is_special(&built.spec.oci, built.agent_path().is_some());

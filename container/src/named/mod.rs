@@ -24,6 +24,7 @@ mod snapshot;
 mod start;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use keelbox_runtime_spec::ContainerId;
 
@@ -168,17 +169,7 @@ impl Runtime {
     ///
     /// If the directory may not be used or read. None is an empty list.
     pub fn list(&self) -> Result<Vec<Handle>> {
-        let Some(root) = Root::open(&self.root)? else { return Ok(Vec::new()) };
-        let mut handles = Vec::new();
-        for id in root.ids()? {
-            let Some(root) = Root::open(&self.root)? else { break };
-            match Place::open(root, id).and_then(Handle::open) {
-                Ok(handle) => handles.push(handle),
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(handles)
+        self.each(Handle::open)
     }
 
     /// What there is to tell of all containers, sorted by name: each is looked at once and let go, so that hundreds need no more
@@ -197,17 +188,21 @@ impl Runtime {
     ///
     /// As [`list`](Self::list).
     pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
-        let Some(root) = Root::open(&self.root)? else { return Ok(Vec::new()) };
-        let mut snapshots = Vec::new();
+        self.each(|place| Handle::new(place, None, None).snapshot())
+    }
+
+    /// Looks at all containers, sorted by name, but for those that are deleted meanwhile or of a later version.
+    fn each<T>(&self, look: impl Fn(Place) -> Result<T>) -> Result<Vec<T>> {
+        let Some(root) = Root::open(&self.root)?.map(Arc::new) else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
         for id in root.ids()? {
-            let Some(root) = Root::open(&self.root)? else { break };
-            match Place::open(root, id).and_then(|place| Handle::new(place, None, None).snapshot()) {
-                Ok(snapshot) => snapshots.push(snapshot),
+            match Place::open(Arc::clone(&root), id).and_then(&look) {
+                Ok(one) => found.push(one),
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(snapshots)
+        Ok(found)
     }
 }
 

@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -92,7 +93,7 @@ impl Root {
 /// The directory of one container. Others may have removed it meanwhile.
 #[derive(Debug)]
 pub(crate) struct Place {
-    root: Root,
+    root: Arc<Root>,
     id: ContainerId,
     directory: OwnedFd,
 }
@@ -122,7 +123,8 @@ impl Place {
     }
 
     /// Opens the directory of a container.
-    pub(crate) fn open(root: Root, id: ContainerId) -> Result<Self> {
+    pub(crate) fn open(root: impl Into<Arc<Root>>, id: ContainerId) -> Result<Self> {
+        let root = root.into();
         let attempt = format!("cannot open container {id}");
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let directory = match openat(&root.directory, id.as_str(), flags, Mode::empty()) {
