@@ -30,9 +30,10 @@ impl Changeset {
     /// All parts in one tree, to lie on `below`.
     pub(crate) fn tree(&self, below: &Tree, store: &Store, limits: &Limits) -> Result<Tree> {
         let mut tree = Tree::default();
+        let mut images = Images::default();
         for part in &self.parts {
             let mut own = Tree::default();
-            put(part, &mut own, below, store, limits)?;
+            put(part, &mut own, below, store, limits, &mut images)?;
             own.finish(false)?;
             self.own(part, &mut own)?;
             if self.parts.len() == 1 {
@@ -108,7 +109,38 @@ fn inside(ranges: &[IdRange], id: u32, group: bool) -> Option<u32> {
     })
 }
 
-fn put(part: &Part, tree: &mut Tree, below: &Tree, store: &Store, limits: &Limits) -> Result<()> {
+/// Other images as trees, each made when something of it is first asked for: sources of one changeset are often of one image.
+#[derive(Default)]
+struct Images(HashMap<Digest, Vec<(Limits, Tree)>>);
+
+impl Images {
+    /// All of an image, within its own limits.
+    fn whole(&mut self, image: &Image, store: &Store) -> Result<&Tree> {
+        let known = self.0.entry(image.manifest_digest().clone()).or_default();
+        let index = match known.iter().position(|(limits, _)| limits == image.limits()) {
+            Some(index) => index,
+            None => {
+                known.push((*image.limits(), read(image, store)?));
+                known.len() - 1
+            }
+        };
+        Ok(&known[index].1)
+    }
+}
+
+/// Reads all layers of an image into one tree.
+fn read(image: &Image, store: &Store) -> Result<Tree> {
+    let (mut all, limits) = (Tree::default(), image.limits());
+    for layer in image.layers() {
+        let spool = Spool::of_layer(store, layer, image.blob(layer)?, limits)?;
+        all.next_layer()?;
+        spool.entries(limits, |tar, file| archive::read(&mut all, None, tar, Some(file), limits))?;
+    }
+    all.finish(true)?;
+    Ok(all)
+}
+
+fn put(part: &Part, tree: &mut Tree, below: &Tree, store: &Store, limits: &Limits, images: &mut Images) -> Result<()> {
     match part {
         Part::Directory { source, target, pick } => {
             let target = directory(tree, below, target)?;
@@ -146,7 +178,7 @@ fn put(part: &Part, tree: &mut Tree, below: &Tree, store: &Store, limits: &Limit
                 .entries(limits, |tar, file| archive::read_at(tree, &prefix, Some(below), tar, Some(file), limits))
                 .map_err(within)
         }
-        Part::Image { image, source, target } => from_image(image, source, target, tree, below, store),
+        Part::Image { image, source, target } => from_image(images.whole(image, store)?, source, target, tree, below),
         Part::Difference { old, new } => difference::compare(tree, &open_place(old)?, &open_place(new)?),
     }
 }
@@ -201,15 +233,7 @@ fn copy_file(source: &Path, file: &Path, target: &Path, tree: &mut Tree, below: 
 }
 
 /// A file of another image, or what is in a directory of it.
-fn from_image(image: &Image, source: &Path, target: &Path, tree: &mut Tree, below: &Tree, store: &Store) -> Result<()> {
-    let mut all = Tree::default();
-    for layer in image.layers() {
-        let spool = Spool::of_layer(store, layer, image.blob(layer)?, image.limits())?;
-        all.next_layer()?;
-        let limits = image.limits();
-        spool.entries(limits, |tar, file| archive::read(&mut all, None, tar, Some(file), limits))?;
-    }
-    all.finish(true)?;
+fn from_image(all: &Tree, source: &Path, target: &Path, tree: &mut Tree, below: &Tree) -> Result<()> {
     let missing = || Error::not_found(format!("there is no {} in the image", source.display()));
     let components = clean(source.as_os_str().as_bytes());
     let (key, what) = all.resolve(&components).ok_or_else(missing)?;
@@ -228,5 +252,5 @@ fn from_image(image: &Image, source: &Path, target: &Path, tree: &mut Tree, belo
             _ => leaf(tree, below, target)?,
         },
     };
-    tree.graft(&all, &key, &at, Some(below))
+    tree.graft(all, &key, &at, Some(below))
 }
