@@ -4,7 +4,7 @@
 //! lie. Leaves out decompression and the contents themselves.
 
 use super::content::Content;
-use super::tree::{Attributes, Body, Inode, Key, Tree, What, key, path as path_of};
+use super::tree::{Attributes, Body, Inode, Key, Tree, What, join, key, path as path_of};
 use crate::tar::{Entry, EntryKind, Source, TarReader};
 use crate::unpack::is_allowed;
 use crate::unpack::tree::clean;
@@ -70,12 +70,11 @@ fn put(tree: &mut Tree, below: Option<&Tree>, entry: Entry, file: Option<&Arc<Fi
         return Ok(());
     }
     let parent = tree.parent(parents, below)?;
-    let at = |name: &[u8]| if parent.is_empty() { name.to_vec() } else { key(&[&parent[..], name]) };
     match name.strip_prefix(b".wh.") {
         Some(b".wh..opq") => tree.opaque(&parent),
         Some(b"" | b"." | b"..") => return Err(Error::format("a whiteout that names no file")),
-        Some(target) => tree.whiteout(at(target)),
-        None => return make(tree, at(name), entry, file),
+        Some(target) => tree.whiteout(join(&parent, target)),
+        None => return make(tree, join(&parent, name), entry, file),
     }
     Ok(())
 }

@@ -27,6 +27,13 @@ pub(crate) struct Entry<'e> {
     pub(crate) sparse: Option<u64>,
 }
 
+impl<'e> Entry<'e> {
+    /// One without a target, a device or data.
+    pub(crate) fn new(path: &'e [u8], kind: u8, attributes: &'e Attributes) -> Self {
+        Self { path, kind, attributes, link: b"", device: (0, 0), stored: 0, sparse: None }
+    }
+}
+
 /// All blocks in front of an entry's data.
 pub(crate) fn render(entry: &Entry<'_>) -> Result<Vec<u8>> {
     let mut records = Records::default();

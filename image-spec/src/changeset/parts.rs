@@ -4,7 +4,7 @@
 //! files of a part (`walk.rs`, `archive.rs`, `difference.rs`).
 
 use super::content::Content;
-use super::tree::{Attributes, Body, Inode, Key, Tree, What, key};
+use super::tree::{Attributes, Body, Inode, Key, Tree, What, join};
 use super::walk::{Manner, Walk, attributes, open_place, read_xattrs};
 use super::{Changeset, IdRange, Owner, Part, Pick, archive, difference};
 use crate::digest::Hasher;
@@ -205,7 +205,12 @@ fn leaf(tree: &mut Tree, below: &Tree, target: &Path) -> Result<Key> {
         return Err(Error::format(format!("{} is no path of a file", target.display())));
     };
     let parent = tree.parent(parents, Some(below))?;
-    Ok(if parent.is_empty() { name.to_vec() } else { key(&[&parent[..], name]) })
+    Ok(join(&parent, name))
+}
+
+/// Whether a path inside leads to a directory that the layers below have.
+fn is_directory(below: &Tree, target: &Path) -> bool {
+    matches!(below.resolve(&clean(target.as_os_str().as_bytes())), Some((_, What::Directory { .. })))
 }
 
 fn copy_file(source: &Path, file: &Path, target: &Path, tree: &mut Tree, below: &Tree) -> Result<()> {
@@ -221,9 +226,9 @@ fn copy_file(source: &Path, file: &Path, target: &Path, tree: &mut Tree, below: 
         return Err(Error::format(format!("{} is a directory", place.shown(&components))));
     }
     let attributes = attributes(&stat, read_xattrs(&parent, name).attempt(failed)?);
-    let at = match below.resolve(&clean(target.as_os_str().as_bytes())) {
-        Some((_, What::Directory { .. })) => leaf(tree, below, &target.join(OsStr::from_bytes(name)))?,
-        _ => leaf(tree, below, target)?,
+    let at = match is_directory(below, target) {
+        true => leaf(tree, below, &target.join(OsStr::from_bytes(name)))?,
+        false => leaf(tree, below, target)?,
     };
     match walk.file(tree, &parent, &components, &stat, attributes)? {
         Some(inode) => tree.file(at, inode),
@@ -240,17 +245,11 @@ fn from_image(all: &Tree, source: &Path, target: &Path, tree: &mut Tree, below: 
     let slash = target.as_os_str().as_bytes().ends_with(b"/");
     let at = match what {
         What::Directory { .. } => directory(tree, below, target)?,
-        _ if slash => {
+        _ if slash || is_directory(below, target) => {
             let name = components.last().ok_or_else(missing)?;
             leaf(tree, below, &target.join(OsStr::from_bytes(name)))?
         }
-        _ => match below.resolve(&clean(target.as_os_str().as_bytes())) {
-            Some((_, What::Directory { .. })) => {
-                let name = components.last().ok_or_else(missing)?;
-                leaf(tree, below, &target.join(OsStr::from_bytes(name)))?
-            }
-            _ => leaf(tree, below, target)?,
-        },
+        _ => leaf(tree, below, target)?,
     };
     tree.graft(all, &key, &at, Some(below))
 }

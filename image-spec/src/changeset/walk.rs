@@ -7,7 +7,7 @@
 
 use super::Pick;
 use super::content::{Content, Identity, Place};
-use super::tree::{Attributes, Body, Inode, Key, Tree, What, key};
+use super::tree::{Attributes, Body, Inode, Key, Tree, What, join, key};
 use crate::error::Attempt;
 use crate::files::{self, file_type, is_whiteout};
 use crate::tar::{EntryKind, Time};
@@ -154,7 +154,7 @@ impl Walk<'_> {
         let components = self.components(path);
         let Some((name, parents)) = components.split_last() else { return Ok(Key::new()) };
         let parent = tree.parent(parents, self.below)?;
-        Ok(if parent.is_empty() { name.to_vec() } else { key(&[&parent[..], name]) })
+        Ok(join(&parent, name))
     }
 
     /// The inode of a file that is no directory; `None` for a socket, which nobody can restore.

@@ -39,7 +39,7 @@ impl Writer<'_, '_> {
             What::Directory { attributes, opaque } => {
                 if let Some(attributes) = attributes {
                     let name = if name.is_empty() { b"./".to_vec() } else { [&name[..], b"/"].concat() };
-                    self.header(&name, b'5', attributes, b"", (0, 0), 0, None)?;
+                    self.header(Entry::new(&name, b'5', attributes))?;
                 }
                 if *opaque {
                     let marker = if name.is_empty() { Vec::new() } else { [&name[..], b"/"].concat() };
@@ -55,15 +55,8 @@ impl Writer<'_, '_> {
             What::File(number) => match self.first.get(number) {
                 Some(first) => {
                     let (first, attributes) = (first.clone(), &self.tree.inode(*number).attributes);
-                    self.header(
-                        &name,
-                        b'1',
-                        &Attributes { xattrs: Vec::new(), ..attributes.clone() },
-                        &first,
-                        (0, 0),
-                        0,
-                        None,
-                    )
+                    let attributes = Attributes { xattrs: Vec::new(), ..attributes.clone() };
+                    self.header(Entry { link: &first, ..Entry::new(&name, b'1', &attributes) })
                 }
                 None => {
                     self.first.insert(*number, name.clone());
@@ -82,7 +75,7 @@ impl Writer<'_, '_> {
         match &inode.body {
             Body::Symlink(target) => {
                 let attributes = Attributes { mode: 0o777, ..attributes.clone() };
-                self.header(name, b'2', &attributes, target, (0, 0), 0, None)
+                self.header(Entry { link: target, ..Entry::new(name, b'2', &attributes) })
             }
             Body::Node { kind, major, minor } => {
                 let flag = match kind {
@@ -90,14 +83,14 @@ impl Writer<'_, '_> {
                     EntryKind::BlockDevice => b'4',
                     _ => b'6',
                 };
-                self.header(name, flag, attributes, b"", (*major, *minor), 0, None)
+                self.header(Entry { device: (*major, *minor), ..Entry::new(name, flag, attributes) })
             }
             Body::File(content) => {
                 let opened = content.open()?;
                 let map = opened.regions.as_deref().map(header::sparse_map).unwrap_or_default();
                 let stored = opened.stored() + map.len() as u64;
                 let sparse = opened.regions.is_some().then_some(opened.size);
-                self.header(name, b'0', attributes, b"", (0, 0), stored, sparse)?;
+                self.header(Entry { stored, sparse, ..Entry::new(name, b'0', attributes) })?;
                 (self.sink)(&map)?;
                 opened.copy(&mut *self.sink)?;
                 let padding = stored.next_multiple_of(BLOCK as u64) - stored;
@@ -108,29 +101,21 @@ impl Writer<'_, '_> {
 
     /// An entry without anything of its own.
     fn empty(&mut self, name: &[u8], kind: u8, link: &[u8]) -> Result<()> {
-        self.header(name, kind, &Attributes::default(), link, (0, 0), 0, None)
+        self.header(Entry { link, ..Entry::new(name, kind, &Attributes::default()) })
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what a header consists of")]
-    fn header(
-        &mut self,
-        path: &[u8],
-        kind: u8,
-        attributes: &Attributes,
-        link: &[u8],
-        device: (u32, u32),
-        stored: u64,
-        sparse: Option<u64>,
-    ) -> Result<()> {
+    /// An entry's header, its time no later than the epoch.
+    fn header(&mut self, entry: Entry<'_>) -> Result<()> {
         let clamped;
         let attributes = match self.epoch {
-            Some(epoch) if after(attributes.mtime, epoch) => {
-                clamped = Attributes { mtime: Time { seconds: epoch, nanoseconds: 0 }, ..attributes.clone() };
+            Some(epoch) if after(entry.attributes.mtime, epoch) => {
+                let mtime = Time { seconds: epoch, nanoseconds: 0 };
+                clamped = Attributes { mtime, ..entry.attributes.clone() };
                 &clamped
             }
-            _ => attributes,
+            _ => entry.attributes,
         };
-        (self.sink)(&header::render(&Entry { path, kind, attributes, link, device, stored, sparse })?)
+        (self.sink)(&header::render(&Entry { attributes, ..entry })?)
     }
 }
 
