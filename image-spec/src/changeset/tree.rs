@@ -288,21 +288,10 @@ impl Tree {
 
     /// The file that these components lead to, through links in this tree but not through one at the end.
     fn find(&self, components: &[Name]) -> Option<usize> {
-        let mut way = Way::along(components);
-        while let Some(child) = way.next() {
-            match self.what(&child)? {
-                What::Directory { .. } => way.enter(child),
-                What::File(inode) if way.is_over() => return Some(*inode),
-                What::File(inode) => {
-                    let Body::Symlink(target) = &self.inodes[*inode].body else { return None };
-                    if !way.follow(target) {
-                        return None;
-                    }
-                }
-                What::Whiteout | What::Link(_) => return None,
-            }
+        match self.what(&self.walk(components, false)?) {
+            Some(What::File(inode)) => Some(*inode),
+            _ => None,
         }
-        None
     }
 
     /// Ends the last layer. `bottom`: nothing lies below, so there is nothing to delete or to hide, and no file to link to.
