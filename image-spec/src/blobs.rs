@@ -190,6 +190,20 @@ pub(crate) fn blob_name(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 
+/// Hands content over to a writer, piece by piece.
+pub(crate) type Give<'g> = dyn FnMut(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> + 'g;
+
+/// Hands everything that a reader has over. `what` names it in errors.
+pub(crate) fn give(mut from: impl Read, what: &str, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match from.read(&mut buffer).map_err(|error| Error::io(format!("cannot read {what}"), error))? {
+            0 => return Ok(()),
+            count => write(&buffer[..count])?,
+        }
+    }
+}
+
 pub(crate) fn check_size(found: u64, expected: u64, what: &str) -> Result<()> {
     if found == expected {
         return Ok(());

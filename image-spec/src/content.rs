@@ -4,6 +4,7 @@
 //! kept when a download breaks off and taken up by the next. A blob gets its name only when size and digest are right.
 //! Leaves out where bytes come from, and the names of images.
 
+use crate::blobs::Give;
 use crate::digest::{Hasher, expect};
 use crate::error::Attempt;
 use crate::lease::Lease;
@@ -164,6 +165,22 @@ impl Content {
         ingest.restart()?;
         ingest.write(content)?;
         ingest.commit(content.len() as u64)
+    }
+
+    /// Adds the blob that `give` hands over, unless it is there.
+    pub(crate) fn add(&self, digest: &Digest, size: u64, give: &mut Give<'_>) -> Result<()> {
+        if self.has(digest, size)? {
+            return Ok(());
+        }
+        let mut ingest = self.ingest(digest, &|| Ok(()))?;
+        // Whoever had the lock may have brought it.
+        if self.has(digest, size)? {
+            ingest.needless();
+            return Ok(());
+        }
+        ingest.restart()?;
+        give(&mut |bytes| ingest.write(bytes))?;
+        ingest.commit(size)
     }
 
     /// Takes the lock of a blob that is on its way. While another thread or process has it, `waiting` is asked again and

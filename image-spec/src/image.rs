@@ -3,7 +3,7 @@
 //! Job: the crate's front door, `Image::open`. Everything small is read and verified here; layers are only described, and
 //! verified when they are unpacked. Leaves out pulling and pushing (`registry`) and changing images (`edit`).
 
-use crate::blobs::{Blobs, Extent, blob_name};
+use crate::blobs::{Blobs, Extent, blob_name, give};
 use crate::changeset::Tree;
 use crate::document::Descriptor;
 use crate::layout::Chosen;
@@ -11,7 +11,6 @@ use crate::lease::Lease;
 use crate::names::Record;
 use crate::source::Source;
 use crate::{Digest, Error, ImageConfig, Limits, Platform, ProcessSettings, Result, Store, docker, layout};
-use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -408,14 +407,7 @@ impl Image {
         if *digest == self.0.config_blob.0 {
             return write(self.config().raw());
         }
-        let mut blob = self.open_blob(digest)?;
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            match blob.read(&mut buffer).map_err(|error| Error::io(format!("cannot read blob {digest}"), error))? {
-                0 => return Ok(()),
-                count => write(&buffer[..count])?,
-            }
-        }
+        give(self.open_blob(digest)?, &format!("blob {digest}"), write)
     }
 
     /// The same image, whose layers may be still on their way.

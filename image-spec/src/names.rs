@@ -69,27 +69,12 @@ impl Store {
         let name = Reference::parse(name)?;
         let content = Content::open(self)?;
         for (digest, size) in image.blobs() {
-            self.copy_in(&content, image, &digest, size)?;
+            content.add(&digest, size, &mut |write| image.copy_blob(&digest, write))?;
         }
         content.put(image.manifest_digest(), image.raw_manifest())?;
         let record = Record::of(image, name, image.manifest_digest().clone());
         self.save(&content, &record)?;
         self.get(&record.name.to_string())
-    }
-
-    /// Copies one blob of `image` into this store, unless it is there.
-    pub(crate) fn copy_in(&self, content: &Content, image: &Image, digest: &Digest, size: u64) -> Result<()> {
-        if content.has(digest, size)? {
-            return Ok(());
-        }
-        let mut ingest = content.ingest(digest, &|| Ok(()))?;
-        if content.has(digest, size)? {
-            ingest.needless();
-            return Ok(());
-        }
-        ingest.restart()?;
-        image.copy_blob(digest, &mut |bytes| ingest.write(bytes))?;
-        ingest.commit(size)
     }
 
     /// Opens the image whose manifest has this digest, whether it has a name or not.

@@ -5,7 +5,7 @@
 //! removing blobs. Oldest kernel: any supported one.
 
 use super::shipment::Shipment;
-use crate::blobs::{Blobs, blob_name};
+use crate::blobs::{Blobs, Give, blob_name};
 use crate::digest::{Hasher, expect};
 use crate::document::{Descriptor, Index, OCI_INDEX};
 use crate::error::Attempt;
@@ -91,9 +91,6 @@ fn refuse_foreign(path: &Path) -> Result<()> {
         }
     }
 }
-
-/// Hands content over, piece by piece.
-type Give<'g> = dyn FnMut(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> + 'g;
 
 fn add(directory: &OwnedFd, path: &Path, blob: &Descriptor, give: &mut Give<'_>) -> Result<()> {
     let digest = blob.digest()?;

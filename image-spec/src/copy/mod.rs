@@ -257,18 +257,7 @@ impl Copier {
         let name = Reference::parse(name)?;
         let content = Content::open(store)?;
         for blob in shipment.blobs() {
-            let digest = blob.digest()?;
-            if content.has(&digest, blob.size)? {
-                continue;
-            }
-            let mut ingest = content.ingest(&digest, &|| Ok(()))?;
-            if content.has(&digest, blob.size)? {
-                ingest.needless();
-                continue;
-            }
-            ingest.restart()?;
-            shipment.read(blob, &mut |bytes| ingest.write(bytes))?;
-            ingest.commit(blob.size)?;
+            content.add(&blob.digest()?, blob.size, &mut |write| shipment.read(blob, write))?;
         }
         for document in shipment.documents() {
             content.put(&document.digest, &document.bytes)?;

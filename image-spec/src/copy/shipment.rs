@@ -5,12 +5,11 @@
 //! out where it goes.
 
 use super::{Form, Platforms, convert};
-use crate::blobs::{Blobs, blob_name};
+use crate::blobs::{Blobs, blob_name, give};
 use crate::content::Content;
 use crate::document::{Descriptor, Index, Kind, Manifest, kind};
 use crate::names::Record;
 use crate::{Digest, Error, Image, ImageConfig, Limits, Platform, Result, Store, layout};
-use std::io::Read;
 
 /// An index or a manifest.
 #[derive(Clone, Debug)]
@@ -180,15 +179,9 @@ impl Shipment {
             Origin::Image(image) => return image.copy_blob(&digest, write),
             Origin::Blobs(blobs) => blobs,
         };
-        let mut extent = blobs.extent(&blob_name(&digest))?;
+        let extent = blobs.extent(&blob_name(&digest))?;
         crate::blobs::check_size(extent.len(), blob.size, &format!("{what} in {}", blobs.path().display()))?;
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            match extent.read(&mut buffer).map_err(|error| Error::io(format!("cannot read {what}"), error))? {
-                0 => return Ok(()),
-                count => write(&buffer[..count])?,
-            }
-        }
+        give(extent, &what, write)
     }
 
     /// The platform of a single image.

@@ -298,7 +298,8 @@ impl<'s> State<'s> {
     fn finish(mut self) -> Result<(Digest, Content)> {
         for piece in &self.pieces {
             if let Some(image) = &piece.home {
-                self.store.copy_in(&self.content, image, piece.layer.digest(), piece.layer.size())?;
+                let digest = piece.layer.digest();
+                self.content.add(digest, piece.layer.size(), &mut |write| image.copy_blob(digest, write))?;
             }
         }
         let ids: Vec<String> = self.pieces.iter().map(|piece| piece.layer.diff_id().to_string()).collect();
