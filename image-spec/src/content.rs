@@ -394,19 +394,9 @@ pub(crate) fn make(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     files::open_directory(parent, name.as_bytes())
 }
 
-/// Writes a small file by way of a temporary name in the same directory, so that readers see the old or the new one.
+/// Writes a small file of the store, which readers see as it was or as it is now.
 pub(crate) fn replace(directory: &OwnedFd, name: &str, content: &[u8]) -> std::io::Result<()> {
-    let temporary = unique(".tmp-");
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let file = openat(directory, temporary.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
-    let written = File::from(file);
-    let answer = files::write_all(written.as_fd(), content)
-        .and_then(|()| written.sync_all())
-        .and_then(|()| Ok(renameat(directory, temporary.as_str(), directory, name)?));
-    if answer.is_err() {
-        let _ = files::unlink(directory, temporary.as_bytes());
-    }
-    answer
+    files::replace(directory, name, content, ".tmp-", Mode::S_IRUSR | Mode::S_IWUSR)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! safe as a file name. Leaves out algorithms that cannot be verified: they are `Unsupported` where they are used, not
 //! where a document merely mentions them.
 
+use crate::blobs::{Give, check_size};
 use crate::{Error, ErrorKind, Result};
 use sha2::{Digest as _, Sha256, Sha512};
 use std::fmt;
@@ -173,6 +174,24 @@ pub(crate) fn expect(found: &Digest, expected: &Digest, what: &str) -> Result<()
         return Ok(());
     }
     Err(Error::new(ErrorKind::DigestMismatch, format!("{what} should have digest {expected} but has {found}")))
+}
+
+/// Passes on to `write` the blob that `give` hands over, and checks its size and digest at the end.
+pub(crate) fn checked(
+    digest: &Digest,
+    size: u64,
+    give: &mut Give<'_>,
+    write: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let (mut hasher, mut written) = (Hasher::new(digest.algorithm()), 0);
+    give(&mut |bytes| {
+        hasher.update(bytes);
+        written += bytes.len() as u64;
+        write(bytes)
+    })?;
+    let what = format!("blob {digest}");
+    check_size(written, size, &what)?;
+    expect(&hasher.finish(), digest, &what)
 }
 
 /// The chain id of a stack of layers (image-spec `config.md`, Layer ChainID), for every prefix of it.

@@ -4,12 +4,14 @@
 //! removal of trees of any depth. Names are bytes without a slash. Leaves out path walks: there are none in this crate.
 //! Oldest kernel: any supported one.
 
+use crate::store::unique;
 use nix::dir::{Dir, OwningIter};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, renameat};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::CString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -71,6 +73,32 @@ pub(crate) fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()
         }
     }
     Ok(())
+}
+
+/// Waits for the lock of an open file or directory.
+pub(crate) fn lock(mut file: OwnedFd, how: FlockArg) -> Result<Flock<OwnedFd>> {
+    loop {
+        match Flock::lock(file, how) {
+            Ok(lock) => return Ok(lock),
+            Err((same, Errno::EINTR)) => file = same,
+            Err((_, errno)) => return Err(errno),
+        }
+    }
+}
+
+/// Writes a small file by way of a temporary name in the same directory, so that readers see the old or the new one. The
+/// temporary name begins with `prefix`.
+pub(crate) fn replace(directory: &OwnedFd, name: &str, content: &[u8], prefix: &str, mode: Mode) -> io::Result<()> {
+    let temporary = unique(prefix);
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = File::from(openat(directory, temporary.as_str(), flags, mode)?);
+    let answer = write_all(file.as_fd(), content)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| Ok(renameat(directory, temporary.as_str(), directory, name)?));
+    if answer.is_err() {
+        let _ = unlink(directory, temporary.as_bytes());
+    }
+    answer
 }
 
 /// What to look into next, in a directory that is being walked.

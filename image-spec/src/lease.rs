@@ -34,14 +34,8 @@ impl Store {
     /// Holds the store's lock. With `Shared`, no collector runs meanwhile; with `Exclusive`, nobody begins to use anything.
     pub(crate) fn hold(&self, how: FlockArg) -> Result<StoreLock> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let mut directory = openat(self.locks(), ".", flags, Mode::empty()).attempt(|| self.failed("lock"))?;
-        loop {
-            match Flock::lock(directory, how) {
-                Ok(lock) => return Ok(lock),
-                Err((same, Errno::EINTR)) => directory = same,
-                Err((_, errno)) => return Err(Error::os(self.failed("lock"), errno)),
-            }
-        }
+        let directory = openat(self.locks(), ".", flags, Mode::empty()).attempt(|| self.failed("lock"))?;
+        files::lock(directory, how).attempt(|| self.failed("lock"))
     }
 
     /// Begins to use `items`, digests and keys of layers. Ask only afterwards whether they are there.

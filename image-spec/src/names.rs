@@ -262,10 +262,7 @@ impl Record {
             "annotations": { "org.opencontainers.image.ref.name": self.name.to_string() },
         });
         if let Ok(platform) = self.platform.parse::<Platform>() {
-            value["platform"] = serde_json::json!({ "os": platform.os(), "architecture": platform.architecture() });
-            if !platform.variant_text().is_empty() {
-                value["platform"]["variant"] = platform.variant_text().into();
-            }
+            value["platform"] = platform.described();
         }
         value.to_string()
     }

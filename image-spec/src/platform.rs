@@ -83,6 +83,15 @@ impl Platform {
         &self.variant
     }
 
+    /// As a descriptor in an index has it.
+    pub(crate) fn described(&self) -> serde_json::Value {
+        let mut described = serde_json::json!({ "os": self.os, "architecture": self.architecture });
+        if !self.variant.is_empty() {
+            described["variant"] = self.variant.as_str().into();
+        }
+        described
+    }
+
     /// How well an image for `image` runs on this machine: 0 is best, `None` is not at all.
     #[must_use]
     pub fn rank(&self, image: &Self) -> Option<usize> {

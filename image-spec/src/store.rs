@@ -225,15 +225,9 @@ impl Store {
     /// Holds the lock `number` until it is dropped.
     pub(crate) fn lock(&self, number: u8) -> Result<Flock<OwnedFd>> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mut file = openat(&self.0.locks, format!("{number:02}").as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)
+        let file = openat(&self.0.locks, format!("{number:02}").as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)
             .attempt(|| self.failed("lock"))?;
-        loop {
-            match Flock::lock(file, FlockArg::LockExclusive) {
-                Ok(lock) => return Ok(lock),
-                Err((same, Errno::EINTR)) => file = same,
-                Err((_, errno)) => return Err(Error::os(self.failed("lock"), errno)),
-            }
-        }
+        files::lock(file, FlockArg::LockExclusive).attempt(|| self.failed("lock"))
     }
 
     /// Reads what is known of the layer `key`; `None` if it is not complete.

@@ -8,7 +8,7 @@ use super::Fresh;
 use super::directory::{LAYOUT, entry};
 use super::shipment::Shipment;
 use crate::blobs::blob_name;
-use crate::digest::{Hasher, expect};
+use crate::digest::checked;
 use crate::document::{Descriptor, OCI_INDEX};
 use crate::error::Attempt;
 use crate::unpack::pipeline;
@@ -116,16 +116,11 @@ pub(super) fn oci(shipment: &Shipment, path: &Path, name: Option<&str>) -> Resul
             Member::Bytes(content) => tar.small(name, content).attempt(failed)?,
             Member::Blob(blob) => {
                 let digest = blob.digest()?;
-                let (mut hasher, mut size) = (Hasher::new(digest.algorithm()), 0);
                 tar.begin(name, blob.size).attempt(failed)?;
-                shipment.read(blob, &mut |bytes| {
-                    hasher.update(bytes);
-                    size += bytes.len() as u64;
+                checked(&digest, blob.size, &mut |write| shipment.read(blob, write), &mut |bytes| {
                     tar.file.write_all(bytes).attempt(failed)
                 })?;
-                crate::blobs::check_size(size, blob.size, &format!("blob {digest}"))?;
-                expect(&hasher.finish(), &digest, &format!("blob {digest}"))?;
-                tar.end(size).attempt(failed)?;
+                tar.end(blob.size).attempt(failed)?;
             }
         }
     }

@@ -6,11 +6,11 @@
 
 use super::shipment::Shipment;
 use crate::blobs::{Blobs, Give, blob_name};
-use crate::digest::{Hasher, expect};
+use crate::digest::checked;
 use crate::document::{Descriptor, Index, OCI_INDEX};
 use crate::error::Attempt;
 use crate::store::unique;
-use crate::{Digest, Error, ErrorKind, Platform, Result, files, json};
+use crate::{Digest, Error, ErrorKind, Result, files, json};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, open, openat, renameat};
 use nix::sys::stat::Mode;
@@ -22,6 +22,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 const TEMPORARY: &str = ".keelbox-";
+/// Everybody may read a layout.
+const MODE: Mode = Mode::from_bits_truncate(0o644);
 pub(super) const LAYOUT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
@@ -44,10 +46,11 @@ pub(super) fn write(shipment: &Shipment, path: &Path, name: Option<&str>, limit:
     let lock = lock(&directory).attempt(failed)?;
     sweep(&directory).attempt(failed)?;
     let index = edited(path, &directory, entry, name, limit)?;
+    let replace = |name: &str, content: &[u8]| files::replace(&directory, name, content, TEMPORARY, MODE);
     if files::stat(&directory, b"oci-layout").attempt(failed)?.is_none() {
-        replace(&directory, "oci-layout", LAYOUT.as_bytes()).attempt(failed)?;
+        replace("oci-layout", LAYOUT.as_bytes()).attempt(failed)?;
     }
-    replace(&directory, "index.json", index.to_string().as_bytes()).attempt(failed)?;
+    replace("index.json", index.to_string().as_bytes()).attempt(failed)?;
     fsync(&directory).attempt(failed)?;
     drop(lock);
     Ok(())
@@ -58,20 +61,12 @@ pub(super) fn entry(shipment: &Shipment, name: Option<&str>) -> Result<Value> {
     let top = shipment.top();
     let mut entry = value!({ "mediaType": top.media_type, "digest": top.digest.to_string(), "size": top.bytes.len() });
     if let Some(platform) = shipment.platform()? {
-        entry["platform"] = platform_value(&platform);
+        entry["platform"] = platform.described();
     }
     if let Some(name) = name {
         entry["annotations"] = value!({ REF_NAME: name });
     }
     Ok(entry)
-}
-
-fn platform_value(platform: &Platform) -> Value {
-    let mut found = value!({ "os": platform.os(), "architecture": platform.architecture() });
-    if !platform.variant_text().is_empty() {
-        found["variant"] = platform.variant_text().into();
-    }
-    found
 }
 
 /// A directory with something in it that is no layout is somebody's.
@@ -103,8 +98,7 @@ fn add(directory: &OwnedFd, path: &Path, blob: &Descriptor, give: &mut Give<'_>)
     fs::create_dir_all(path.join("blobs").join(digest.algorithm().name())).attempt(failed)?;
     let temporary = unique(TEMPORARY);
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let mode = Mode::from_bits_truncate(0o644);
-    let file = File::from(openat(directory, temporary.as_str(), flags, mode).attempt(failed)?);
+    let file = File::from(openat(directory, temporary.as_str(), flags, MODE).attempt(failed)?);
     let answer = fill(file, &digest, blob.size, give)
         .and_then(|_lock| renameat(directory, temporary.as_str(), directory, place.as_str()).attempt(failed));
     if answer.is_err() {
@@ -117,27 +111,13 @@ fn add(directory: &OwnedFd, path: &Path, blob: &Descriptor, give: &mut Give<'_>)
 fn fill(file: File, digest: &Digest, size: u64, give: &mut Give<'_>) -> Result<Flock<File>> {
     let failed = || format!("cannot write blob {digest}");
     let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno).attempt(failed)?;
-    let (mut hasher, mut written) = (Hasher::new(digest.algorithm()), 0);
-    give(&mut |bytes| {
-        hasher.update(bytes);
-        written += bytes.len() as u64;
-        file.write_all(bytes).attempt(failed)
-    })?;
-    crate::blobs::check_size(written, size, &format!("blob {digest}"))?;
-    expect(&hasher.finish(), digest, &format!("blob {digest}"))?;
+    checked(digest, size, give, &mut |bytes| file.write_all(bytes).attempt(failed))?;
     Ok(file)
 }
 
 fn lock(directory: &OwnedFd) -> Result<Flock<OwnedFd>, Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut own = openat(directory, ".", flags, Mode::empty())?;
-    loop {
-        match Flock::lock(own, FlockArg::LockExclusive) {
-            Ok(lock) => return Ok(lock),
-            Err((same, Errno::EINTR)) => own = same,
-            Err((_, errno)) => return Err(errno),
-        }
-    }
+    files::lock(openat(directory, ".", flags, Mode::empty())?, FlockArg::LockExclusive)
 }
 
 /// Removes what writers that were killed have left.
@@ -182,17 +162,4 @@ fn edited(path: &Path, directory: &OwnedFd, entry: Value, name: Option<&str>, li
     });
     manifests.push(entry);
     Ok(index)
-}
-
-fn replace(directory: &OwnedFd, name: &str, content: &[u8]) -> std::io::Result<()> {
-    let temporary = unique(TEMPORARY);
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let file = File::from(openat(directory, temporary.as_str(), flags, Mode::from_bits_truncate(0o644))?);
-    let answer = files::write_all(file.as_fd(), content)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| Ok(renameat(directory, temporary.as_str(), directory, name)?));
-    if answer.is_err() {
-        let _ = files::unlink(directory, temporary.as_bytes());
-    }
-    answer
 }
