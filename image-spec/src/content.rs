@@ -60,9 +60,24 @@ impl Content {
     /// Whether a blob of that size is there. What it contains is verified by whoever reads it.
     pub(crate) fn has(&self, digest: &Digest, size: u64) -> Result<bool> {
         self.keep(digest)?;
-        let stat = files::stat(&self.blobs, path(digest).as_bytes()).attempt(|| self.store.failed("read"))?;
-        Ok(stat
-            .is_some_and(|stat| files::file_type(&stat) == SFlag::S_IFREG && u64::try_from(stat.st_size) == Ok(size)))
+        self.is_there(digest, size)
+    }
+
+    /// As [`has`](Self::has), for what somebody else keeps or nobody has to.
+    fn is_there(&self, digest: &Digest, size: u64) -> Result<bool> {
+        let right =
+            |stat: FileStat| files::file_type(&stat) == SFlag::S_IFREG && u64::try_from(stat.st_size) == Ok(size);
+        Ok(self.stat(digest)?.is_some_and(right))
+    }
+
+    /// Whether blobs of those sizes are all there. Nothing is kept by asking.
+    pub(crate) fn are_there(&self, blobs: &[(Digest, u64)]) -> Result<bool> {
+        for (digest, size) in blobs {
+            if !self.is_there(digest, *size)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Reads a small blob whose content is right; `None` if there is none, or it is damaged.

@@ -96,13 +96,7 @@ impl Store {
     /// # Errors
     /// What the kernel says.
     pub fn is_complete(&self, image: &Image) -> Result<bool> {
-        let content = Content::open(self)?;
-        for (digest, size) in image.blobs() {
-            if !content.has(&digest, size)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Content::open(self)?.are_there(&image.blobs())
     }
 
     /// Names a manifest of this store.

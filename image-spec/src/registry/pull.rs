@@ -217,10 +217,9 @@ impl Pull<'_> {
         };
         let (image, resolved) = image;
         let blobs = image.blobs();
-        for (digest, size) in &blobs {
-            if !self.content.has(digest, *size)? {
-                return Ok(None);
-            }
+        // The image keeps them since it was opened.
+        if !self.content.are_there(&blobs)? {
+            return Ok(None);
         }
         let same = match self.name.digest() {
             Some(digest) => *digest == resolved,
