@@ -89,20 +89,6 @@ impl Spool {
         io::Seek::rewind(&mut &*self.0).attempt(|| "cannot read the archive")?;
         read(TarReader::new(FileSource::new(&self.0)?, limits), &self.0)
     }
-
-    /// All bytes, as they are.
-    pub(crate) fn copy(&self, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let (mut buffer, mut offset) = (vec![0; 256 << 10], 0);
-        loop {
-            match self.0.read_at(&mut buffer, offset).attempt(|| "cannot read the archive")? {
-                0 => return Ok(()),
-                count => {
-                    write(&buffer[..count])?;
-                    offset += count as u64;
-                }
-            }
-        }
-    }
 }
 
 /// Refuses a layer of which nobody here knows what it is.

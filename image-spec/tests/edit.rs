@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{GZIP, Layout, Tar, merged, picture, skip, xattr};
+use common::{Blob, GZIP, Layout, Tar, merged, picture, skip, xattr};
 use keelbox_image_spec::{Changeset, Compression, Digest, Edit, ErrorKind, Image, Pick, Store};
 use std::collections::BTreeMap;
 use std::fs;
@@ -465,6 +465,24 @@ fn recompressing_keeps_what_is_in_the_layers() {
         assert_eq!(again.layers()[0].digest(), other.layers()[0].digest());
         let back = other.edit().recompress(Compression::Gzip).commit("x:4").expect("recompressed");
         assert_eq!(back.layers()[0].digest(), image.layers()[0].digest(), "always the same bytes");
+    }
+}
+
+#[test]
+fn recompressing_refuses_a_layer_that_is_not_what_it_should_be() {
+    let bench = Bench::new();
+    // Large enough that much of it is compressed before its digest is known.
+    let tar = Tar::new().file("big", &"some content ".repeat(400_000));
+    let uncompressed = Blob { diff_id: Digest::of(b"another"), ..common::plain(&tar) };
+    let unknown = Blob { media_type: "application/x-secret", ..common::plain(&tar) };
+    for (layer, kind) in [(uncompressed, ErrorKind::DigestMismatch), (unknown, ErrorKind::Unsupported)] {
+        let layout = Layout::of(&[layer]);
+        let edit = layout.open().edit().store(&bench.store).recompress(Compression::Gzip);
+        let error = edit.commit("x:1").unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        for directory in ["ingest", "blobs/sha256"] {
+            assert_eq!(fs::read_dir(bench.store.path().join(directory)).expect("list").count(), 0, "{directory}");
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use super::config::Change;
 use super::rebase::{is_empty, rebase};
 use super::{Edit, Step, time};
-use crate::blobs::{Blobs, Extent};
+use crate::blobs::{Blobs, Extent, give};
 use crate::changeset::{Tree, read_archive, write};
 use crate::compress::{Packed, Packer};
 use crate::content::Content;
@@ -272,9 +272,13 @@ impl<'s> State<'s> {
             if is_compressed(&mut self.open(piece)?, compression)? {
                 continue;
             }
-            let spool = Spool::of_layer(self.store, &piece.layer, self.open(piece)?, &self.limits)?;
+            refuse_unknown(&piece.layer)?;
             let mut packer = Packer::new(&self.content, compression)?;
-            spool.copy(&mut |bytes| packer.write(bytes))?;
+            let own = &mut packer;
+            pipeline::run(&piece.layer, self.open(piece)?, &self.limits, move |input, _| {
+                give(input, "it", &mut |bytes| own.write(bytes))
+            })?;
+            // Not before both digests are right.
             let packed = packer.finish()?;
             let annotations = piece.annotations.clone();
             self.pieces[index] = Piece { annotations, ..Piece::packed(&packed) };
