@@ -10,6 +10,28 @@ use std::collections::BTreeMap;
 
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+
+/// OCI's name for a kind of document or layer, and docker's.
+pub(crate) const NAMES: [(&str, &str); 8] = [
+    (OCI_INDEX, "application/vnd.docker.distribution.manifest.list.v2+json"),
+    (OCI_MANIFEST, "application/vnd.docker.distribution.manifest.v2+json"),
+    (OCI_CONFIG, "application/vnd.docker.container.image.v1+json"),
+    ("application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.docker.image.rootfs.diff.tar.gzip"),
+    ("application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar"),
+    ("application/vnd.oci.image.layer.v1.tar+zstd", "application/vnd.docker.image.rootfs.diff.tar.zstd"),
+    (
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+    ),
+    ("application/vnd.oci.image.layer.nondistributable.v1.tar", "application/vnd.docker.image.rootfs.foreign.diff.tar"),
+];
+
+/// A layer's type in OCI's words; what is no layer's stays.
+pub(crate) fn oci_layer(media_type: &str) -> &str {
+    let own = NAMES.iter().find(|(_, docker)| *docker == media_type && kind(docker) == Kind::Layer);
+    own.map_or(media_type, |(oci, _)| oci)
+}
 
 /// What a media type means to this crate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -24,13 +46,9 @@ pub(crate) enum Kind {
 /// Sorts a media type, OCI and docker alike (image-spec `media-types.md`, compatibility matrix).
 pub(crate) fn kind(media_type: &str) -> Kind {
     match media_type {
-        "application/vnd.oci.image.index.v1+json" | "application/vnd.docker.distribution.manifest.list.v2+json" => {
-            Kind::Index
-        }
-        "application/vnd.oci.image.manifest.v1+json" | "application/vnd.docker.distribution.manifest.v2+json" => {
-            Kind::Manifest
-        }
-        "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json" => Kind::Config,
+        OCI_INDEX | "application/vnd.docker.distribution.manifest.list.v2+json" => Kind::Index,
+        OCI_MANIFEST | "application/vnd.docker.distribution.manifest.v2+json" => Kind::Manifest,
+        OCI_CONFIG | "application/vnd.docker.container.image.v1+json" => Kind::Config,
         "application/vnd.docker.image.rootfs.diff.tar"
         | "application/vnd.docker.image.rootfs.diff.tar.gzip"
         | "application/vnd.docker.image.rootfs.diff.tar.zstd"

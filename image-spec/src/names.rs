@@ -5,6 +5,7 @@
 //! image says about itself. Leaves out getting the blobs.
 
 use crate::content::{Content, replace};
+use crate::document::{OCI_INDEX, OCI_MANIFEST};
 use crate::error::Attempt;
 use crate::json::{self, Field};
 use crate::store::Store;
@@ -87,7 +88,7 @@ impl Store {
         let raw = Content::open(self)?.read(digest, limits.manifest_bytes)?.ok_or_else(missing)?;
         let value = json::parse(&raw, "manifest")?;
         let media_type = Field::root(&value, "manifest")?.optional_text("mediaType")?;
-        let media_type = media_type.unwrap_or_else(|| "application/vnd.oci.image.manifest.v1+json".into());
+        let media_type = media_type.unwrap_or_else(|| OCI_MANIFEST.into());
         OpenOptions::new().manifest(self, &media_type, digest, raw.len() as u64, None)
     }
 
@@ -196,10 +197,8 @@ impl Store {
         let mut records: Vec<Record> = self.record_files()?.into_iter().filter_map(|(_, record)| record.ok()).collect();
         records.sort_by(|one, other| one.name.cmp(&other.name));
         let manifests: Vec<String> = records.iter().map(Record::descriptor).collect();
-        let index = format!(
-            "{{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"manifests\":[{}]}}\n",
-            manifests.join(",")
-        );
+        let index =
+            format!("{{\"schemaVersion\":2,\"mediaType\":\"{OCI_INDEX}\",\"manifests\":[{}]}}\n", manifests.join(","));
         let root = self.root();
         replace(root, "index.json", index.as_bytes()).attempt(|| self.failed("write"))?;
         if files::stat(root, b"oci-layout").attempt(|| self.failed("read"))?.is_none() {

@@ -6,24 +6,10 @@
 
 use super::Form;
 use super::shipment::Document;
+use crate::document::NAMES;
 use crate::{Digest, Error, Result, json};
 use serde_json::Value;
 use std::collections::HashMap;
-
-/// OCI's name and docker's.
-const NAMES: [(&str, &str); 8] = [
-    ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"),
-    ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"),
-    ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"),
-    ("application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.docker.image.rootfs.diff.tar.gzip"),
-    ("application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar"),
-    ("application/vnd.oci.image.layer.v1.tar+zstd", "application/vnd.docker.image.rootfs.diff.tar.zstd"),
-    (
-        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
-    ),
-    ("application/vnd.oci.image.layer.nondistributable.v1.tar", "application/vnd.docker.image.rootfs.foreign.diff.tar"),
-];
 
 /// Rewrites all, children first.
 pub(super) fn documents(documents: Vec<Document>, form: Form) -> Result<Vec<Document>> {

@@ -18,10 +18,7 @@ pub(super) fn rebase(state: &mut State<'_>, old: &Image, new: &Image) -> Result<
     let own = state.history_from(count);
     state.pieces.splice(..count, Piece::all(new)?);
     let base = parse(new.config().raw())?;
-    state.history = base.get("history").and_then(Value::as_array).cloned().unwrap_or_default();
-    if state.history.iter().filter(|entry| !is_empty(entry)).count() != new.layers().len() {
-        state.history = new.layers().iter().map(|_| json!({})).collect();
-    }
+    state.history = history(base.get("history"), new.layers().len());
     state.history.extend(own);
     let before = parse(old.config().raw())?;
     let part = |document: &Value| document.get("config").cloned().unwrap_or_else(|| json!({}));
@@ -34,6 +31,15 @@ pub(super) fn rebase(state: &mut State<'_>, old: &Image, new: &Image) -> Result<
     };
     state.forget_merged();
     Ok(())
+}
+
+/// The history of an image of so many layers. One that does not fit them says nothing about them.
+pub(super) fn history(found: Option<&Value>, layers: usize) -> Vec<Value> {
+    let history = found.and_then(Value::as_array).cloned().unwrap_or_default();
+    match history.iter().filter(|entry| !is_empty(entry)).count() == layers {
+        true => history,
+        false => vec![json!({}); layers],
+    }
 }
 
 pub(super) fn is_empty(entry: &Value) -> bool {

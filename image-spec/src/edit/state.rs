@@ -4,21 +4,20 @@
 //! configuration and manifest. Leaves out names.
 
 use super::config::Change;
-use super::rebase::{is_empty, rebase};
+use super::rebase::{history, is_empty, rebase};
 use super::{Edit, Step, time};
 use crate::blobs::{Blobs, Extent, give};
 use crate::changeset::{Tree, read_archive, write};
 use crate::compress::{Packed, Packer};
 use crate::content::Content;
+use crate::document::{OCI_CONFIG, OCI_MANIFEST, oci_layer};
 use crate::spool::{Spool, refuse_unknown};
 use crate::tar::TarReader;
 use crate::unpack::{Format, pipeline};
 use crate::{Changeset, Compression, Digest, Error, Image, Layer, Limits, Platform, Result, Store};
 use serde_json::{Map, Value, json};
+use std::io::Read;
 use std::sync::Arc;
-
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
 /// A layer, and where its blob is.
 #[derive(Clone, Debug)]
@@ -103,7 +102,8 @@ impl<'s> State<'s> {
         let manifest =
             edit.image.as_ref().map(|image| crate::json::parse(image.raw_manifest(), "manifest")).transpose()?;
         let annotations = manifest.as_ref().and_then(|manifest| manifest.get("annotations")?.as_object().cloned());
-        let mut state = Self {
+        let pieces = edit.image.as_ref().map(Piece::all).transpose()?.unwrap_or_default();
+        Ok(Self {
             store,
             content: Content::open(store)?,
             blobs: Blobs::open_directory(store.path())?,
@@ -111,22 +111,13 @@ impl<'s> State<'s> {
             epoch: edit.epoch,
             created: time::text(edit.epoch.unwrap_or_else(now)),
             compression: edit.compression,
-            pieces: edit.image.as_ref().map(Piece::all).transpose()?.unwrap_or_default(),
-            history: document.get("history").and_then(Value::as_array).cloned().unwrap_or_default(),
+            history: history(document.get("history"), pieces.len()),
+            pieces,
             document,
             annotations: annotations.unwrap_or_default(),
             merged: edit.image.as_ref().and_then(|image| image.merged().cloned()),
             remark: None,
-        };
-        state.align();
-        Ok(state)
-    }
-
-    /// A history that does not fit the layers says nothing about them.
-    fn align(&mut self) {
-        if self.history.iter().filter(|entry| !is_empty(entry)).count() != self.pieces.len() {
-            self.history = self.pieces.iter().map(|_| json!({})).collect();
-        }
+        })
     }
 
     fn step(&mut self, step: &Step) -> Result<()> {
@@ -269,7 +260,10 @@ impl<'s> State<'s> {
     fn recompress(&mut self, compression: Compression) -> Result<()> {
         for index in 0..self.pieces.len() {
             let piece = &self.pieces[index];
-            if is_compressed(&mut self.open(piece)?, compression)? {
+            let mut start = Vec::new();
+            let read = self.open(piece)?.take(4).read_to_end(&mut start);
+            read.map_err(|error| Error::io("cannot read a layer", error))?;
+            if Format::of(&start) == Format::promised(compression.media_type()) {
                 continue;
             }
             refuse_unknown(&piece.layer)?;
@@ -314,7 +308,7 @@ impl<'s> State<'s> {
             serde_json::to_vec(&self.document).map_err(|_| Error::format("image configuration: cannot be written"))?;
         let described = self.pieces.iter().map(|piece| {
             let layer = &piece.layer;
-            let media_type = oci(layer.media_type());
+            let media_type = oci_layer(layer.media_type());
             let mut value =
                 json!({ "mediaType": media_type, "digest": layer.digest().to_string(), "size": layer.size() });
             if let Some(annotations) = &piece.annotations {
@@ -325,8 +319,8 @@ impl<'s> State<'s> {
         let digest = Digest::of(&config);
         let mut manifest = json!({
             "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": { "mediaType": CONFIG, "digest": digest.to_string(), "size": config.len() },
+            "mediaType": OCI_MANIFEST,
+            "config": { "mediaType": OCI_CONFIG, "digest": digest.to_string(), "size": config.len() },
             "layers": described.collect::<Vec<_>>(),
         });
         if !self.annotations.is_empty() {
@@ -338,31 +332,4 @@ impl<'s> State<'s> {
         self.content.put(&digest, manifest.as_bytes())?;
         Ok((digest, self.content))
     }
-}
-
-/// Docker's name for a kind of layer in OCI's words.
-fn oci(media_type: &str) -> &str {
-    match media_type {
-        "application/vnd.docker.image.rootfs.diff.tar" => Compression::None.media_type(),
-        "application/vnd.docker.image.rootfs.diff.tar.gzip" => Compression::Gzip.media_type(),
-        "application/vnd.docker.image.rootfs.diff.tar.zstd" => Compression::Zstd.media_type(),
-        "application/vnd.docker.image.rootfs.foreign.diff.tar" => {
-            "application/vnd.oci.image.layer.nondistributable.v1.tar"
-        }
-        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => {
-            "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
-        }
-        other => other,
-    }
-}
-
-fn is_compressed(blob: &mut Extent, compression: Compression) -> Result<bool> {
-    use std::io::Read;
-    let mut start = Vec::new();
-    blob.take(4).read_to_end(&mut start).map_err(|error| Error::io("cannot read a layer", error))?;
-    Ok(match compression {
-        Compression::Gzip => Format::of(&start) == Format::Gzip,
-        Compression::Zstd => Format::of(&start) == Format::Zstd,
-        Compression::None => Format::of(&start) == Format::Plain,
-    })
 }

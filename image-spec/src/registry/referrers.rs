@@ -9,12 +9,11 @@ use super::manifest::ACCEPT;
 use super::progress::{Cancel, Meter};
 use super::session::{Ask, Body, Session};
 use super::url::Url;
-use crate::document::{Descriptor, Index, Kind, kind};
+use crate::document::{Descriptor, Index, Kind, OCI_INDEX, kind};
 use crate::json::{self, Field};
 use crate::{Digest, Error, Image, Limits, Reference, Result};
 use std::collections::BTreeMap;
 
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// Pages of one list.
 const PAGES: usize = 100;
 
@@ -64,7 +63,7 @@ fn pages(session: &Session, endpoint: &Endpoint, first: Url, digest: &Digest) ->
     let limit = Limits::default().manifest_bytes;
     for page in 0..PAGES {
         let ask = Ask::new("GET", url.clone(), endpoint.scope("pull"), format!("list what refers to {digest}"));
-        let ask = ask.header("Accept", INDEX);
+        let ask = ask.header("Accept", OCI_INDEX);
         let mut answer = session.send(endpoint, &ask)?;
         match answer.status() {
             200 if is_index(answer.header("content-type")) => {}
@@ -152,7 +151,7 @@ pub(crate) fn list_in_tag(session: &Session, endpoint: &Endpoint, subject: &Dige
     // The other entries stay as they are, unknown fields among them.
     let mut value = match &bytes {
         Some(bytes) => json::parse(bytes, "referrers")?,
-        None => serde_json::json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [] }),
+        None => serde_json::json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] }),
     };
     let manifest = json::parse(image.raw_manifest(), "manifest")?;
     let fallback = || manifest.get("config").and_then(|config| config.get("mediaType")).cloned();
@@ -175,7 +174,7 @@ pub(crate) fn list_in_tag(session: &Session, endpoint: &Endpoint, subject: &Dige
     let text = value.to_string();
     let url = endpoint.url(&format!("manifests/{}", tag(subject)));
     let ask = Ask::new("PUT", url, endpoint.scope("pull,push"), format!("list what refers to {subject}"));
-    let ask = ask.header("Content-Type", INDEX).body(Body::Bytes(text.as_bytes()));
+    let ask = ask.header("Content-Type", OCI_INDEX).body(Body::Bytes(text.as_bytes()));
     let answer = session.send(endpoint, &ask)?;
     if answer.status() == 201 { Ok(()) } else { Err(session.refused(endpoint, &ask, answer)) }
 }
