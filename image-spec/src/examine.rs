@@ -103,7 +103,7 @@ impl Store {
     /// What the kernel says. That something is wrong is no error.
     pub fn verify(&self) -> Result<Examination> {
         let lock = self.hold(FlockArg::LockShared)?;
-        self.examine(&lock)
+        self.examine(&Content::open(self)?, &lock)
     }
 
     /// Removes what [`verify`](Self::verify) finds wrong: damaged blobs, incomplete layers, names that cannot be opened and files
@@ -117,16 +117,21 @@ impl Store {
         // Nobody unpacks, and nobody begins to use anything; or what is removed could be what was just brought.
         let _unpacking = (0..SHARDS).map(|number| self.lock(number)).collect::<Result<Vec<_>>>()?;
         let lock = self.hold(FlockArg::LockExclusive)?;
+        let content = Content::open(self)?;
         let mut found = Examination::default();
         // Without a damaged manifest there may be a name that leads nowhere.
         for _ in 0..2 {
-            let again = self.examine(&lock)?;
+            let again = self.examine(&content, &lock)?;
             for problem in &again.problems {
-                self.remove(problem)?;
+                self.remove(&content, problem)?;
             }
+            let removed = again.problems.iter().any(|problem| !matches!(problem, Problem::Incomplete { .. }));
             let new: Vec<Problem> =
                 again.problems.into_iter().filter(|problem| !found.problems.contains(problem)).collect();
             found = Examination { problems: [found.problems, new].concat(), ..again };
+            if !removed {
+                break;
+            }
         }
         self.write_index()?;
         drop(lock);
@@ -134,8 +139,7 @@ impl Store {
         Ok(found)
     }
 
-    fn examine(&self, _lock: &StoreLock) -> Result<Examination> {
-        let content = Content::open(self)?;
+    fn examine(&self, content: &Content, _lock: &StoreLock) -> Result<Examination> {
         let mut found = Examination::default();
         let mut digests = Vec::new();
         for (path, digest) in content.files()? {
@@ -145,10 +149,10 @@ impl Store {
             }
         }
         found.blobs = digests.len();
-        let damaged = damaged(&content, &digests)?;
+        let damaged = damaged(content, &digests)?;
         let bad: BTreeSet<&Digest> = damaged.iter().map(|(digest, _)| digest).collect();
         self.examine_layers(&mut found)?;
-        self.examine_names(&content, &bad, &mut found)?;
+        self.examine_names(content, &bad, &mut found)?;
         found.problems.extend(damaged.into_iter().map(|(digest, found)| Problem::Blob { digest, found }));
         Ok(found)
     }
@@ -211,15 +215,14 @@ impl Store {
         Ok(())
     }
 
-    fn remove(&self, problem: &Problem) -> Result<()> {
+    fn remove(&self, content: &Content, problem: &Problem) -> Result<()> {
         match problem {
             Problem::Blob { digest, .. } => {
-                let content = Content::open(self)?;
                 // A pull may have replaced it since.
                 let still = content.computed(digest)?.is_some_and(|computed| computed != *digest);
                 if still { content.discard_blob(digest) } else { Ok(()) }
             }
-            Problem::Stray { path } => Content::open(self)?.discard(path),
+            Problem::Stray { path } => content.discard(path),
             Problem::Layer { key, .. } => match self.discard(key.as_bytes()) {
                 Err(error) if error.kind() == crate::ErrorKind::NotFound => Ok(()),
                 other => other,
