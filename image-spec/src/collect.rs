@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FlockArg, renameat};
 use nix::sys::stat::{FileStat, SFlag};
 use std::collections::{HashMap, HashSet};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Removes what nobody uses from a store.
@@ -92,11 +92,7 @@ impl Collector {
         // Nobody finds these any more, so deleting them may take its time.
         for name in away {
             collected.bytes += size(store.trash(), name.as_bytes(), &mut HashSet::new())?;
-            match files::remove_tree(store.trash(), name.as_bytes()) {
-                // Somebody else empties the trash as well.
-                Ok(()) | Err(Errno::ENOENT | Errno::ESTALE | Errno::ENOTDIR | Errno::ENOTEMPTY) => {}
-                Err(errno) => return Err(Error::os(store.failed("clean"), errno)),
-            }
+            store.delete_trash(name.as_bytes())?;
         }
         store.sweep()?;
         Ok(collected)
@@ -127,10 +123,8 @@ impl Collector {
             }
         }
         let store = &self.store;
-        for name in files::names(store.directory().as_fd()).attempt(|| store.failed("list"))? {
-            // A name that is no text is none of ours.
-            let Ok(key) = name.into_string() else { continue };
-            if key.starts_with('.') || used.has_layer(&key) {
+        for key in store.keys()? {
+            if used.has_layer(&key) {
                 continue;
             }
             if self.is_old(files::stat(store.directory(), key.as_bytes()).attempt(|| store.failed("read"))?.as_ref()) {

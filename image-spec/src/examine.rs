@@ -9,12 +9,11 @@ use crate::content::Content;
 use crate::error::Attempt;
 use crate::lease::StoreLock;
 use crate::store::{SHARDS, Store};
-use crate::unpack::note;
+use crate::unpack::{Keys, note};
 use crate::{Digest, Error, Reference, Result, files};
 use nix::fcntl::FlockArg;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -158,18 +157,15 @@ impl Store {
     }
 
     fn examine_layers(&self, found: &mut Examination) -> Result<()> {
-        for name in files::names(self.directory().as_fd()).attempt(|| self.failed("list"))? {
-            let Ok(key) = name.into_string() else { continue };
-            if key.starts_with('.') {
-                continue;
-            }
+        for key in self.keys()? {
             found.layers += 1;
             let why = match self.done(&key)? {
                 None => Some("it is not complete".to_owned()),
                 Some(done) => {
-                    let own = base(&key).strip_prefix("diffid-").map(|own| own.replace("sha512-", "sha512:"));
-                    let id = done.diff_id.to_string();
-                    let other = own.is_some_and(|own| id != own && id.strip_prefix("sha256:") != Some(own.as_str()));
+                    let id = done.diff_id;
+                    let own = base(&key);
+                    let other = own.starts_with("diffid-")
+                        && Keys::of_diff_ids(std::slice::from_ref(&id)).all().all(|key| key != own);
                     let notes = self.index(&key).and_then(|text| note::parse(&text));
                     let checks = [
                         other.then(|| format!("its mark is for {id}")),

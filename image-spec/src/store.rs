@@ -120,16 +120,22 @@ impl Store {
     /// # Errors
     /// What the kernel says.
     pub fn layers(&self) -> Result<Vec<String>> {
-        let names = files::names(self.0.layers.as_fd()).attempt(|| self.failed("list"))?;
         let mut keys = Vec::new();
-        for name in names {
-            let Ok(key) = name.into_string() else { continue };
-            if !key.starts_with('.') && self.done(&key)?.is_some() {
+        for key in self.keys()? {
+            if self.done(&key)?.is_some() {
                 keys.push(key);
             }
         }
         keys.sort_unstable();
         Ok(keys)
+    }
+
+    /// The keys in `layers/`, of complete layers and of others. A name that is no text is none of ours, and what begins with
+    /// a dot is being made.
+    pub(crate) fn keys(&self) -> Result<Vec<String>> {
+        let names = files::names(self.0.layers.as_fd()).attempt(|| self.failed("list"))?;
+        let keys = names.into_iter().filter_map(|name| name.into_string().ok());
+        Ok(keys.filter(|key| !key.starts_with('.')).collect())
     }
 
     /// Removes the layer `key` and its files. Waits while a layer that shares its lock is being unpacked. Nothing protects
@@ -209,13 +215,18 @@ impl Store {
 
     pub(crate) fn empty_trash(&self) -> Result<()> {
         for name in files::names(self.0.trash.as_fd()).attempt(|| self.failed("clean"))? {
-            match files::remove_tree(&self.0.trash, name.to_bytes()) {
-                // Another process empties it at the same time.
-                Ok(()) | Err(Errno::ENOENT | Errno::ESTALE | Errno::ENOTDIR | Errno::ENOTEMPTY) => {}
-                Err(errno) => return Err(Error::os(self.failed("clean"), errno)),
-            }
+            self.delete_trash(name.to_bytes())?;
         }
         Ok(())
+    }
+
+    /// Deletes one name in `trash/`.
+    pub(crate) fn delete_trash(&self, name: &[u8]) -> Result<()> {
+        match files::remove_tree(&self.0.trash, name) {
+            // Another process empties it at the same time.
+            Ok(()) | Err(Errno::ENOENT | Errno::ESTALE | Errno::ENOTDIR | Errno::ENOTEMPTY) => Ok(()),
+            Err(errno) => Err(Error::os(self.failed("clean"), errno)),
+        }
     }
 
     pub(crate) fn failed(&self, verb: &str) -> String {
