@@ -169,7 +169,7 @@ impl OpenOptions {
 
     fn layout(&self, blobs: Blobs, name: Option<&str>) -> Result<Image> {
         let chosen = layout::choose(&blobs, name, &self.platform, &self.limits)?;
-        self.chosen(blobs, chosen, None)
+        self.chosen(blobs, chosen, None, None)
     }
 
     /// The image that a name of `store` stands for.
@@ -203,14 +203,10 @@ impl OpenOptions {
                 _ => {}
             }
         }
-        let image = self.chosen(blobs, chosen, Some(store))?;
-        let inner = Arc::into_inner(image.0);
-        // Made in the line before.
-        let inner = inner.expect("an image that nobody else has");
-        Ok(Image(Arc::new(Inner { _lease: lease, ..inner })))
+        self.chosen(blobs, chosen, Some(store), lease)
     }
 
-    fn chosen(&self, blobs: Blobs, chosen: Chosen, home: Option<&Store>) -> Result<Image> {
+    fn chosen(&self, blobs: Blobs, chosen: Chosen, home: Option<&Store>, lease: Option<Lease>) -> Result<Image> {
         let place = format!("manifest {} in {}", chosen.digest, blobs.path().display());
         let descriptor = &chosen.manifest.config;
         if crate::document::kind(&descriptor.media_type) != crate::document::Kind::Config {
@@ -246,14 +242,15 @@ impl OpenOptions {
             config,
             limits: self.limits,
             home: home.cloned(),
-            _lease: None,
+            _lease: lease,
             merged: OnceLock::new(),
             #[cfg(feature = "registry")]
             arrivals: None,
         })))
     }
 
-    fn docker(&self, blobs: Blobs, name: Option<&str>) -> Result<Image> {
+    /// The image `name` of a docker archive.
+    pub(crate) fn docker(&self, blobs: Blobs, name: Option<&str>) -> Result<Image> {
         let saved = docker::choose(&blobs, name, &self.limits)?;
         self.count_layers(saved.paths.len(), &blobs.path().display().to_string())?;
         let described = saved.manifest.layers.iter().zip(saved.paths).zip(saved.config.diff_ids());

@@ -22,9 +22,7 @@ pub(crate) struct Chosen {
 /// Finds the manifest `name` for `platform`. Without a name there must be only one candidate.
 pub(crate) fn choose(blobs: &Blobs, name: Option<&str>, platform: &Platform, limits: &Limits) -> Result<Chosen> {
     let place = blobs.path().display();
-    check_version(blobs)?;
-    let what = format!("index.json in {place}");
-    let index = Index::parse(&blobs.document("index.json", limits.manifest_bytes)?, "", &what)?;
+    let index = top_index(blobs, limits)?;
     let candidates = named(&index.manifests, name).map_err(|error| error.within(&place))?;
     let descriptor = by_platform(candidates, platform).map_err(|error| error.within(&place))?.clone();
     let found_name = reference_names(&descriptor).next().map(str::to_owned);
@@ -34,9 +32,7 @@ pub(crate) fn choose(blobs: &Blobs, name: Option<&str>, platform: &Platform, lim
 /// The entry `name` of `index.json` itself, whatever platforms it is for.
 pub(crate) fn top(blobs: &Blobs, name: Option<&str>, limits: &Limits) -> Result<Descriptor> {
     let place = blobs.path().display();
-    check_version(blobs)?;
-    let what = format!("index.json in {place}");
-    let index = Index::parse(&blobs.document("index.json", limits.manifest_bytes)?, "", &what)?;
+    let index = top_index(blobs, limits)?;
     let candidates = named(&index.manifests, name).map_err(|error| error.within(&place))?;
     match &candidates[..] {
         [first, rest @ ..] if rest.iter().all(|other| other.digest == first.digest) => Ok((*first).clone()),
@@ -45,6 +41,13 @@ pub(crate) fn top(blobs: &Blobs, name: Option<&str>, limits: &Limits) -> Result<
             Err(Error::new(ErrorKind::Ambiguous, text))
         }
     }
+}
+
+/// What a layout of a version known here lists.
+fn top_index(blobs: &Blobs, limits: &Limits) -> Result<Index> {
+    check_version(blobs)?;
+    let what = format!("index.json in {}", blobs.path().display());
+    Index::parse(&blobs.document("index.json", limits.manifest_bytes)?, "", &what)
 }
 
 /// Goes from an index, and indexes within it, to the manifest for `platform`.

@@ -229,7 +229,7 @@ impl Copier {
             Place::File(Source::OciArchive { path, name } | Source::Archive { path, name }) => {
                 let blobs = Blobs::open_archive(&path, limits)?;
                 if !text.starts_with("oci-archive:") && !blobs.has("oci-layout") {
-                    return Shipment::of_image(self.options().open(text)?);
+                    return Shipment::of_image(self.options().docker(blobs, name.as_deref())?);
                 }
                 Shipment::of_layout(blobs, name.as_deref(), platforms, limits)
             }

@@ -11,7 +11,7 @@ use super::progress::{Cancel, Event, Listener, Meter, Progress};
 use super::session::Session;
 use crate::arrivals::Arrivals;
 use crate::content::Content;
-use crate::document::{Descriptor, Index, Kind, Manifest, base64, kind};
+use crate::document::{Descriptor, Index, Kind, Manifest, kind};
 use crate::layout::{by_platform, is_image};
 use crate::names::Record;
 use crate::{
@@ -280,10 +280,7 @@ impl Pull<'_> {
     fn at_hand(&self, descriptor: &Descriptor) -> Result<Option<Vec<u8>>> {
         let (digest, size) = promised(descriptor)?;
         let what = format!("{digest} of {}", self.endpoint);
-        if let Some(data) = &descriptor.data {
-            let bytes = base64(data, &what)?;
-            crate::blobs::check_size(bytes.len() as u64, size, &what)?;
-            crate::digest::verify(&bytes, &digest, &what)?;
+        if let Some(bytes) = descriptor.embedded(&what)? {
             return Ok(Some(bytes));
         }
         if size > self.puller.limits.manifest_bytes.max(self.puller.limits.config_bytes) {
