@@ -520,6 +520,32 @@ fn archives_and_single_files_are_layers_too() {
 }
 
 #[test]
+fn several_sources_of_one_image_are_as_one_after_another() {
+    let bench = Bench::new();
+    let bytes = |target: &str, text: &str| Changeset::new().bytes(target, text, 0o644);
+    let one = Edit::scratch(&bench.store).add_layer(bytes("/d/a", "1").bytes("/d/b", "2", 0o600));
+    let one =
+        one.add_layer(Changeset::new().remove("/d/b").bytes("/c", "3", 0o755)).commit("one:1").expect("committed");
+    let other = Edit::scratch(&bench.store).add_layer(bytes("/d/a", "other")).commit("other:1").expect("committed");
+    let base = Edit::scratch(&bench.store).add_layer(bytes("/e/f", "4"));
+    let sources = [(&one, "/d/a", "/e"), (&other, "/d/a", "/x"), (&one, "/c", "/y"), (&one, "/d", "/z")];
+    let all = sources.iter().fold(Changeset::new(), |all, (image, from, to)| all.image(image, from, to));
+    let all = base.clone().add_layer(all).epoch(EPOCH).commit("all:1").expect("committed");
+    let each =
+        |edit: Edit, (image, from, to): &(&Image, &str, &str)| edit.add_layer(Changeset::new().image(image, from, to));
+    let single = sources.iter().fold(base, each).epoch(EPOCH).commit("single:1").expect("committed");
+    assert_eq!(bench.files(&all), bench.files(&single));
+    let unpacked = bench.unpacked(&all);
+    for (path, text) in [("e/a", "1"), ("e/f", "4"), ("x", "other"), ("y", "3"), ("z/a", "1")] {
+        assert_eq!(fs::read_to_string(&unpacked[Path::new(path)]).expect(path), text);
+    }
+    assert!(!unpacked.contains_key(Path::new("z/b")));
+    let missing = Changeset::new().image(&one, "/c", "/y").image(&one, "/d/b", "/z");
+    let error = Edit::scratch(&bench.store).add_layer(missing).commit("x:1").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+}
+
+#[test]
 fn what_means_nothing_is_refused_and_nothing_is_named() {
     let bench = Bench::new();
     let store = &bench.store;
